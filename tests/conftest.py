@@ -1,0 +1,118 @@
+"""What the tests share: the template as it stands in the working tree, and a render of each combination."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+from combinations import COMBINATIONS, ROOT, Combination
+from pytest_copie.plugin import Copie
+
+COPIER = Path(sys.executable).with_name("copier")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def environment(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Hide the developer's own Copier and git settings."""
+    os.environ["COPIER_SETTINGS_PATH"] = str(tmp_path_factory.mktemp("settings") / "none.yml")
+    os.environ["GIT_CONFIG_GLOBAL"] = os.devnull
+    for role in ("AUTHOR", "COMMITTER"):
+        os.environ[f"GIT_{role}_NAME"] = "Test"
+        os.environ[f"GIT_{role}_EMAIL"] = "test@example.com"
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the template's files, as they are in the working tree and without its history."""
+    copy = tmp_path_factory.mktemp("template")
+    listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", directory=ROOT)
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def repository(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template as a git repository of one commit: what people copy from."""
+    copy = tmp_path_factory.mktemp("repository") / "template"
+    shutil.copytree(template, copy)
+    git("init", "--quiet", directory=copy)
+    git("add", "--all", directory=copy)
+    git("commit", "--quiet", "--message", "The template", directory=copy)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def renders(template: Path, copie_session: Copie) -> dict[str, Path]:
+    """The rendered project of each combination, by name; the package is named like it."""
+    return {
+        combination.name: render(copie_session, template, combination)
+        for combination in COMBINATIONS
+    }
+
+
+def render(copie: Copie, template: Path, combination: Combination) -> Path:
+    """Render one project and return its directory.
+
+    Args:
+        copie: What renders.
+        template: The directory of the template.
+        combination: The answers.
+    """
+    answers = {**combination, "package_name": combination.name}
+    result = copie.copy(answers, template_dir=template)
+    assert result.exception is None, result.exception
+    assert result.project_dir is not None
+    asked = {name: result.answers[name] for name in answers}
+    assert asked == answers, "The render did not take the answers."
+    return result.project_dir
+
+
+def git(*arguments: str, directory: Path) -> str:
+    """Run git and return what it prints.
+
+    Args:
+        arguments: What follows `git` in the command.
+        directory: Where to run it.
+    """
+    command = ["git", *arguments]
+    return subprocess.run(
+        command, cwd=directory, check=True, capture_output=True, text=True, encoding="utf-8"
+    ).stdout
+
+
+def copier(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run the real `copier` command, with nobody at the keyboard.
+
+    Args:
+        arguments: What follows `copier` in the command.
+        directory: Where to run it.
+    """
+    assert "--trust" not in arguments
+    return subprocess.run(
+        [COPIER, *arguments],
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=os.environ | {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"},
+    )
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell how long each part took."""
+    seconds: dict[str, float] = defaultdict(float)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                seconds[report.nodeid.partition("[")[0]] += report.duration
+    terminalreporter.section("seconds by part, on all workers together")
+    for part, duration in sorted(seconds.items(), key=lambda item: -item[1]):
+        if duration >= 1:
+            terminalreporter.write_line(f"{duration:7.1f}  {part}")

@@ -1,0 +1,208 @@
+"""Every combination renders the project that was meant: its files, their form and what they hold."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from combinations import COMBINATIONS, PROVIDERS, QUESTIONS, ROOT, Combination, choices, is_asked
+from conftest import git
+
+PARAMETERS = pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda one: one.label)
+SDK = {
+    "demo": set(),
+    "anthropic": {"anthropic"},
+    "openai": {"openai"},
+    "openai_compatible": {"openai"},
+}
+TOOLS = Path(sys.executable).parent
+
+FILES = """
+.copier-answers.yml
+.dockerignore
+.env.example
+.gitattributes
+.github/workflows/ci.yml
+.gitignore
+Dockerfile
+README.md
+gunicorn.conf.py
+pyproject.toml
+src/PACKAGE/__init__.py
+src/PACKAGE/__main__.py
+src/PACKAGE/app.py
+src/PACKAGE/assets/chat.css
+src/PACKAGE/chat.py
+src/PACKAGE/dashboard.py
+src/PACKAGE/history.py
+src/PACKAGE/notices.py
+src/PACKAGE/provider.py
+src/PACKAGE/settings.py
+tests/conftest.py
+tests/test_app.py
+tests/test_chat.py
+tests/test_history.py
+""".split()
+
+# Which answers may change a file: whatever is not named here renders the same for all of them.
+MAY_DIFFER_BY = {
+    ".copier-answers.yml": {"provider", "streaming", "multi_turn"},
+    ".env.example": {"provider"},
+    "README.md": {"provider", "streaming", "multi_turn"},
+    "pyproject.toml": {"provider"},
+    "src/PACKAGE/app.py": {"provider"},
+    "src/PACKAGE/chat.py": {"provider", "streaming", "multi_turn"},
+    "src/PACKAGE/history.py": {"multi_turn"},
+    "src/PACKAGE/notices.py": {"streaming"},
+    "src/PACKAGE/provider.py": {"provider", "streaming"},
+    "tests/conftest.py": {"provider"},
+    "tests/test_chat.py": {"provider", "streaming", "multi_turn"},
+    "tests/test_history.py": {"multi_turn"},
+}
+
+
+def files(project: Path, combination: Combination) -> dict[str, str]:
+    """Return the text of each file of a render, with the package's name taken out of both.
+
+    Args:
+        project: The rendered project.
+        combination: Its answers.
+    """
+    return {
+        path.relative_to(project).as_posix().replace(combination.name, "PACKAGE"): (
+            path.read_text(encoding="utf-8")
+            .replace(combination.name, "PACKAGE")
+            .replace(combination.label, "COMMAND")
+        )
+        for path in project.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_every_choice_is_covered() -> None:
+    for question in QUESTIONS:
+        used = {combination.get(question) for combination in COMBINATIONS}
+        assert set(choices(question)) <= used, question
+    assert len({combination.name for combination in COMBINATIONS}) == len(COMBINATIONS) >= 32
+
+
+def test_every_provider_has_a_folder() -> None:
+    assert {path.name for path in (ROOT / "providers").iterdir()} == set(PROVIDERS) == set(SDK)
+
+
+def test_every_question_can_be_answered_by_default() -> None:
+    for name, question in QUESTIONS.items():
+        assert {"type", "help", "default"} <= set(question), name
+        assert choices(name) or "validator" in question, f"{name} takes any text"
+
+
+@PARAMETERS
+def test_files(renders: dict[str, Path], combination: Combination) -> None:
+    assert sorted(files(renders[combination.name], combination)) == sorted(FILES)
+
+
+@PARAMETERS
+def test_nothing_is_left_unrendered(renders: dict[str, Path], combination: Combination) -> None:
+    for name, text in files(renders[combination.name], combination).items():
+        assert not re.search(r"{%|%}|{#|#}|{{ |\bUndefined\b|jinja", text), name
+        assert "\r" not in text, name
+        assert text == "" or (text.endswith("\n") and not text.endswith("\n\n")), name
+        assert not re.search(r"[ \t]$", text, re.MULTILINE), f"{name} has trailing blanks"
+        assert "\n\n\n\n" not in text, f"{name} has a gap"
+
+
+def test_all_are_formatted_and_lint_clean(renders: dict[str, Path]) -> None:
+    root = next(iter(renders.values())).parent
+    for command in (["format", "--diff"], ["check"]):
+        run = subprocess.run(
+            [TOOLS / "ruff", *command, "--no-cache", root], capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
+
+
+@PARAMETERS
+def test_types(renders: dict[str, Path], combination: Combination) -> None:
+    run = subprocess.run(
+        [TOOLS / "ty", "check", "--python", sys.prefix],
+        cwd=renders[combination.name],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@PARAMETERS
+def test_toml_and_yaml_can_be_read(renders: dict[str, Path], combination: Combination) -> None:
+    project = renders[combination.name]
+    tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    for path in [*project.rglob("*.yml"), *project.rglob("*.yaml")]:
+        assert yaml.safe_load(path.read_text(encoding="utf-8")), path
+
+
+@PARAMETERS
+def test_only_the_chosen_sdk_is_there(renders: dict[str, Path], combination: Combination) -> None:
+    project, expected = renders[combination.name], SDK[combination["provider"]]
+    configuration = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    required = " ".join(
+        [*configuration["project"]["dependencies"], *configuration["dependency-groups"]["dev"]]
+    )
+    imported = {
+        name.partition(".")[0]
+        for path in project.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    for sdk in {"anthropic", "openai"}:
+        assert (sdk in required) == (sdk in expected), f"{sdk} among the dependencies"
+        assert (sdk in imported) == (sdk in expected), f"{sdk} among the imports"
+
+
+def test_files_differ_only_by_the_answers_they_may(renders: dict[str, Path]) -> None:
+    """Compare each two renders that differ in one answer; app.py by its class's name alone."""
+    texts = {one.name: files(renders[one.name], one) for one in COMBINATIONS}
+    seen: dict[str, set[str]] = {name: set() for name in FILES}
+    for one in COMBINATIONS:
+        for other in COMBINATIONS:
+            changed = {question for question in one if one[question] != other.get(question)}
+            if len(changed) == 1:
+                for name in FILES:
+                    if texts[one.name][name] != texts[other.name][name]:
+                        seen[name] |= changed
+    assert {name: by for name, by in seen.items() if by} == MAY_DIFFER_BY
+    apps = {
+        re.sub(
+            r"\b(Demo|Claude|OpenAI|OpenAICompatible)Chat\b", "CLASS", text["src/PACKAGE/app.py"]
+        )
+        for text in texts.values()
+    }
+    assert len(apps) == 1
+
+
+@PARAMETERS
+def test_answers_file(renders: dict[str, Path], combination: Combination) -> None:
+    text = (renders[combination.name] / ".copier-answers.yml").read_text(encoding="utf-8")
+    answers = yaml.safe_load(text)
+    asked = {name for name in QUESTIONS if is_asked(name, combination)}
+    assert {name for name in answers if not name.startswith("_")} == asked
+
+
+def test_the_template_itself_is_formatted_and_lint_clean() -> None:
+    own = git("ls-files", "--cached", "--others", "--exclude-standard", "*.py", directory=ROOT)
+    for command in (["format", "--diff"], ["check"]):
+        run = subprocess.run(
+            [TOOLS / "ruff", *command, "--no-cache", *own.splitlines()],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
