@@ -21,32 +21,32 @@ SDK = {
 }
 TOOLS = Path(sys.executable).parent
 
-FILES = """
-.copier-answers.yml
-.dockerignore
-.env.example
-.gitattributes
-.github/workflows/ci.yml
-.gitignore
-Dockerfile
-README.md
-gunicorn.conf.py
-pyproject.toml
-src/PACKAGE/__init__.py
-src/PACKAGE/__main__.py
-src/PACKAGE/app.py
-src/PACKAGE/assets/chat.css
-src/PACKAGE/chat.py
-src/PACKAGE/dashboard.py
-src/PACKAGE/history.py
-src/PACKAGE/notices.py
-src/PACKAGE/provider.py
-src/PACKAGE/settings.py
-tests/conftest.py
-tests/test_app.py
-tests/test_chat.py
-tests/test_history.py
-""".split()
+FILES = [
+    ".copier-answers.yml",
+    ".dockerignore",
+    ".env.example",
+    ".gitattributes",
+    ".github/workflows/ci.yml",
+    ".gitignore",
+    "Dockerfile",
+    "README.md",
+    "gunicorn.conf.py",
+    "pyproject.toml",
+    "src/PACKAGE/__init__.py",
+    "src/PACKAGE/__main__.py",
+    "src/PACKAGE/app.py",
+    "src/PACKAGE/assets/chat.css",
+    "src/PACKAGE/chat.py",
+    "src/PACKAGE/dashboard.py",
+    "src/PACKAGE/history.py",
+    "src/PACKAGE/notices.py",
+    "src/PACKAGE/provider.py",
+    "src/PACKAGE/settings.py",
+    "tests/conftest.py",
+    "tests/test_app.py",
+    "tests/test_chat.py",
+    "tests/test_history.py",
+]
 
 # Which answers may change a file: whatever is not named here renders the same for all of them.
 MAY_DIFFER_BY = {

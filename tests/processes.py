@@ -1,0 +1,122 @@
+"""Processes for rendered projects, forked from one that has loaded Vizro and the SDKs already."""
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+
+METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+CONTEXT = multiprocessing.get_context(METHOD)
+if METHOD == "forkserver":
+    CONTEXT.set_forkserver_preload(
+        ["anthropic", "openai", "vizro", "vizro_experimental.chat", "pytest_httpserver"]
+    )
+
+
+def run(
+    target: object, project: Path, *arguments: object, environment: dict[str, str]
+) -> BaseProcess:
+    """Start a function of this module in a process of its own, inside a rendered project.
+
+    Args:
+        target: The function.
+        project: The rendered project, which becomes the working directory.
+        arguments: What else the function takes.
+        environment: Variables to set.
+    """
+    process = CONTEXT.Process(target=_enter, args=(target, project, environment, *arguments))
+    process.start()
+    return process
+
+
+def _enter(target: object, project: Path, environment: dict[str, str], *arguments: object) -> None:
+    """Make this process look like one that was started in the project, then call the function."""
+    assert callable(target)
+    os.chdir(project)
+    os.environ.update(environment)
+    sys.path.insert(0, str(project / "src"))
+    log = os.open(project.parent / f"{project.name}.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    sys.stdout = os.fdopen(1, "w", buffering=1)
+    sys.stderr = os.fdopen(2, "w", buffering=1)
+    sys.exit(target(*arguments))
+
+
+def own_tests() -> int:
+    """Run the project's own tests, as `pytest` in the project would."""
+    return int(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:copie"]))
+
+
+def serve(package: str) -> None:
+    """Serve the project's app, as the project's command would.
+
+    Args:
+        package: The name of the project's package.
+    """
+    importlib.import_module(f"{package}.app").main()
+
+
+def log(project: Path) -> str:
+    """Return what a project's processes have printed.
+
+    Args:
+        project: The rendered project.
+    """
+    path = project.parent / f"{project.name}.log"
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+def free_port() -> int:
+    """Return a port on which nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_for(url: str, seconds: float = 60) -> str:
+    """Return what a server answers, as soon as it does.
+
+    Args:
+        url: What to ask for.
+        seconds: How long to keep asking.
+    """
+    end = time.monotonic() + seconds
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while True:
+        try:
+            with opener.open(url, timeout=10) as response:
+                return str(response.read().decode())
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def serving(project: Path, package: str, environment: dict[str, str]) -> Iterator[str]:
+    """Serve a rendered project, and give the address of its app.
+
+    Args:
+        project: The rendered project.
+        package: The name of its package.
+        environment: Variables to set.
+    """
+    port = free_port()
+    address = {"HOST": "127.0.0.1", "PORT": str(port)}
+    process = run(serve, project, package, environment=environment | address)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.join()

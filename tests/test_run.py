@@ -1,0 +1,105 @@
+"""Every rendered project passes its own tests, and one of each provider is installed and started for real."""
+
+import os
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import processes
+import pytest
+from combinations import COMBINATIONS, PROVIDERS, Combination
+from conftest import git
+
+PARAMETERS = pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda one: one.label)
+UV = os.environ.get("UV") or shutil.which("uv")
+
+# What an owner may have lying about: the tests of a project must neither use nor spend it.
+OWNERS_ENVIRONMENT = {
+    "ANTHROPIC_API_KEY": "a-real-key",
+    "ANTHROPIC_BASE_URL": "http://127.0.0.1:9",
+    "OPENAI_API_KEY": "a-real-key",
+    "OPENAI_BASE_URL": "http://127.0.0.1:9",
+    "HTTP_PROXY": "http://127.0.0.1:9",
+    "HTTPS_PROXY": "http://127.0.0.1:9",
+    "ALL_PROXY": "http://127.0.0.1:9",
+    "NO_PROXY": "",
+    "SSL_CERT_FILE": "/no/such/file",
+    "HOST": "0.0.0.0",
+    "PORT": "1",
+}
+
+
+@PARAMETERS
+def test_own_tests_pass(renders: dict[str, Path], combination: Combination) -> None:
+    project = renders[combination.name]
+    process = processes.run(processes.own_tests, project, environment={})
+    process.join()
+    assert process.exitcode == 0, processes.log(project)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_own_tests_ignore_the_owners_environment(
+    renders: dict[str, Path], provider: str, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(renders[f"{provider}_streaming_full"], project)
+    lines = [f"{name}={value}" for name, value in OWNERS_ENVIRONMENT.items()]
+    (project / ".env").write_text("\n".join(lines))
+    process = processes.run(processes.own_tests, project, environment=OWNERS_ENVIRONMENT)
+    process.join()
+    assert process.exitcode == 0, processes.log(project)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_installed_project_starts(renders: dict[str, Path], provider: str, tmp_path: Path) -> None:
+    """Follow the rendered README: install with uv, run the tests, start the command and gunicorn."""
+    assert UV, "uv is needed to install a rendered project: start the tests with `uv run pytest`."
+    package = f"{provider}_one_shot_window"
+    project = tmp_path / "project"
+    shutil.copytree(renders[package], project)
+    git("init", "--quiet", directory=project)
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("VIRTUAL_ENV", "UV"))
+    }
+
+    def uv(*arguments: str) -> str:
+        command = [UV, *arguments]
+        run = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout + run.stderr
+        return run.stdout
+
+    uv("sync")
+    uv("run", "pytest", "-q")
+    installed = {
+        one["name"] for one in tomllib.loads((project / "uv.lock").read_text("utf-8"))["package"]
+    }
+    sdk = {"demo": set(), "anthropic": {"anthropic"}}.get(provider, {"openai"})
+    assert installed & {"anthropic", "openai"} == sdk
+    assert git(
+        "status", "--porcelain", "--ignored", "uv.lock", ".venv", directory=project
+    ).split() == [
+        "??",
+        "uv.lock",
+        "!!",
+        ".venv/",
+    ]
+
+    command = package.replace("_", "-")
+    for server in (command, f"python -m {package}", f"gunicorn {package}.app:app"):
+        port = processes.free_port()
+        with (tmp_path / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [UV, "run", *server.split()],
+                cwd=project,
+                env=environment | {"PORT": str(port)},
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            assert "<title>" in processes.wait_for(f"http://127.0.0.1:{port}/", seconds=120)
+        finally:
+            process.terminate()
+            process.wait()
