@@ -1,0 +1,35 @@
+"""What the README says is so: its table of questions, its commands, and the versions."""
+
+import re
+import tomllib
+
+from combinations import QUESTIONS, ROOT, choices
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ROW = re.compile(r"^\| `(\w+)` \| (.+) \| (.+) \|$", re.MULTILINE)
+
+
+def test_table_of_questions_is_in_step() -> None:
+    rows = {name: (answers, default) for name, answers, default in ROW.findall(README)}
+    assert set(rows) == set(QUESTIONS)
+    for name, (answers, default) in rows.items():
+        offered = [
+            str(choice).lower() if choice in (True, False) else choice for choice in choices(name)
+        ]
+        assert re.findall(r"(?:^|<br>)`(\w+)`:", answers) == offered, name
+        expected = QUESTIONS[name]["default"]
+        if "{%" not in str(expected):
+            shown = str(expected).lower() if isinstance(expected, bool) else str(expected)
+            assert default.strip("`") == shown, name
+
+
+def test_continuous_integration_runs_the_test_command() -> None:
+    command = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1]
+    assert f"```sh\n{command}\n```" in README
+
+
+def test_changelog_has_the_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    newest = re.search(r"^## (\d+\.\d+\.\d+) - \d{4}-\d{2}-\d{2}$", changelog, re.MULTILINE)
+    assert newest and newest[1] == project["version"]
