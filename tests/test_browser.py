@@ -1,0 +1,339 @@
+"""Every rendered project is used in a browser: asked, left and come back to, reloaded, opened twice."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import processes
+import pytest
+import stand_in
+import yaml
+from combinations import COMBINATIONS, Combination
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from stand_in import Request, StandIn
+
+PARAMETERS = pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda one: one.label)
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
+OPTIONS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    # No other machine exists, so that the tests see the same with the internet and without it.
+    "--no-proxy-server",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+# Where the page looks for its icons, one host after the other.
+ICON_HOSTS = {"api.iconify.design", "api.simplesvg.com", "api.unisvg.com"}
+
+FIXTURES = stand_in.FOLDER / "fixtures" / "browser.json"
+ANSWERS: dict[str, str] = {
+    fixture["match"]["userMessage"]: fixture["response"]["content"]
+    for fixture in json.loads(FIXTURES.read_text(encoding="utf-8"))["fixtures"]
+}
+FIRST, SECOND, LONG = ANSWERS
+HTML = '<img src=x onerror="window.executed = true"> <script>window.executed = true</script>'
+ENDED_STREAMS = (
+    "performance.getEntries().filter(one => one.name.endsWith('/streaming-chat')).length"
+)
+DOTS = ".chat-loading-message"
+KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
+
+# Keeps every text that could be read in each answer, and when it appeared.
+WATCH = """
+window.seen = [];
+new MutationObserver(() => {
+  const answers = document.querySelectorAll(
+    "#chat-rendered-messages .chat-assistant-message:not(.chat-loading-message)"
+  );
+  answers.forEach((answer, index) => {
+    const texts = (window.seen[index] ??= []);
+    const text = answer.textContent;
+    if (text && texts.at(-1)?.text !== text) texts.push({ text, at: performance.now() });
+  });
+}).observe(document, { subtree: true, childList: true, characterData: true });
+"""
+
+# vizro-experimental asks for the question's bubble and for the answer at the same time, and puts a
+# bubble that comes late below the answer. So the answer is asked for once the bubble has come...
+BUBBLE_FIRST = """
+const ask = window.fetch;
+let bubble = Promise.resolve();
+window.fetch = async (resource, options) => {
+  const sends = /"changedPropIds":\\["chat-send-button.n_clicks"\\]/.test(options?.body);
+  if (!sends) await bubble;
+  const response = ask(resource, options);
+  if (sends) bubble = response.then((one) => one.clone().text());
+  return response;
+};
+"""
+# ...and this shows what happens where it comes late.
+BUBBLE_LATE = """
+const ask = window.fetch;
+window.fetch = async (resource, options) => {
+  const sends = /"changedPropIds":\\["chat-send-button.n_clicks"\\]/.test(options?.body);
+  const response = await ask(resource, options);
+  if (sends) await new Promise((resolve) => setTimeout(resolve, 1000));
+  return response;
+};
+"""
+
+
+class Chat:
+    """The chat in one tab, as a person uses it."""
+
+    def __init__(self, page: Page, combination: Combination) -> None:
+        """Find the parts of the chat.
+
+        Args:
+            page: The tab.
+            combination: The project's answers.
+        """
+        self.page = page
+        self.provider: str = combination["provider"]
+        self.streaming: bool = combination["streaming"]
+        self.box = page.locator("#chat-chat-input")
+        self.conversation = page.locator("#chat-rendered-messages")
+        self.questions = self.conversation.locator(".chat-user-message")
+        self.answers = self.conversation.locator(f".chat-assistant-message:not({DOTS})")
+        self.dots = self.conversation.locator(DOTS)
+
+    def ask(self, question: str, *endings: str) -> None:
+        """Type a question, send it with Enter, and wait for the answer's end.
+
+        Args:
+            question: What to type.
+            endings: How each answer of the conversation ends then.
+        """
+        self.box.fill(question)
+        # The page listens to Enter only after it has seen the first change.
+        expect(self.box).to_have_attribute("data-listener-added", "true")
+        streams: int = self.page.evaluate(ENDED_STREAMS)
+        self.box.press("Enter")
+        expect(self.box).to_have_value("")
+        self.expect_answers(*endings)
+        if self.streaming:
+            self.page.wait_for_function(f"before => {ENDED_STREAMS} > before", arg=streams)
+
+    def expect_answers(self, *endings: str) -> None:
+        """Wait until the conversation has these answers, whole, and no others.
+
+        Args:
+            endings: How each answer ends.
+        """
+        whole = [re.compile(rf"{re.escape(ending)}\s*$") for ending in endings]
+        expect(self.answers).to_have_text(whole)
+        expect(self.questions).to_have_count(len(endings))
+        expect(self.dots).to_have_count(0)
+
+    def seen(self, index: int) -> list[dict[str, Any]]:
+        """Return every text that could be read in an answer, and when it appeared.
+
+        Args:
+            index: Which answer, counted from 0.
+        """
+        texts: list[dict[str, Any]] = self.page.evaluate("index => window.seen[index]", index)
+        return texts
+
+    def ending(self, question: str) -> str:
+        """Return the last line of the answer to a question.
+
+        Args:
+            question: The question.
+        """
+        if self.provider == "demo":
+            return "Choose another provider with copier update, and a model answers here."
+        return ANSWERS[question].splitlines()[-1]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The machine's Chromium; where there is none, the tests are skipped or, on demand, fail."""
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if program is None:
+        report = pytest.fail if os.environ.get("REQUIRE_BROWSER") == "1" else pytest.skip
+        report(f"There is no browser: none of {', '.join(PROGRAMS)} was found.")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=OPTIONS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[StandIn]:
+    """The stand-in for all providers."""
+    server = StandIn(FIXTURES)
+    yield server
+    server.stop()
+
+
+@contextmanager
+def opened(
+    browser: Browser,
+    project: Path,
+    combination: Combination,
+    environment: dict[str, str],
+    order: str = BUBBLE_FIRST,
+) -> Iterator[Chat]:
+    """Serve a project and open it; at the end, nothing in the console may be our fault.
+
+    Args:
+        browser: The browser.
+        project: The rendered project.
+        combination: Its answers.
+        environment: Variables to set.
+        order: The script that decides whether a question's bubble comes first.
+    """
+    errors: list[str] = []
+
+    def keep(message: ConsoleMessage) -> None:
+        host = urlsplit(message.location["url"]).hostname
+        icon = message.text.startswith("Failed to load resource") and host in ICON_HOSTS
+        if message.type == "error" and not icon:
+            errors.append(f"{message.text} ({message.location['url']})")
+
+    with (
+        processes.serving(project, combination.name, environment) as address,
+        browser.new_context(viewport={"width": 1200, "height": 800}) as context,
+    ):
+        context.add_init_script(WATCH)
+        context.add_init_script(order)
+        context.on("console", keep)
+        context.on("weberror", lambda error: errors.append(str(error.error)))
+        chat = Chat(context.new_page(), combination)
+        chat.page.goto(address)
+        yield chat
+        assert not errors
+
+
+def turns(request: Request) -> list[tuple[str, str]]:
+    """Return who said what in the conversation that a provider was sent.
+
+    Args:
+        request: What was sent.
+    """
+    said = request.body.get("input") or request.body["messages"]
+    return [(turn["role"], turn["content"]) for turn in said if turn["role"] != "system"]
+
+
+@PARAMETERS
+def test_conversation(
+    renders: dict[str, Path], browser: Browser, provider: StandIn, combination: Combination
+) -> None:
+    project = renders[combination.name]
+    name = yaml.safe_load((project / ".copier-answers.yml").read_text("utf-8"))["project_name"]
+    environment = provider.environment(combination["provider"])
+    alone = combination["multi_turn"] == "single"
+    with opened(browser, project, combination, environment) as chat:
+        page = chat.page
+        expect(page).to_have_title(re.compile(rf"^{re.escape(name)}\b"))
+        expect(page.locator("#dashboard-title")).to_have_text(name)
+        expect(chat.answers).to_have_count(0)
+
+        question = f"{FIRST} {HTML}"
+        first, second = chat.ending(FIRST), chat.ending(SECOND)
+        chat.ask(question, first)
+        assert_rendered(chat, question)
+
+        before = len(provider.requests)
+        chat.ask(SECOND, first, second)
+        if chat.streaming:
+            assert_grew(chat.seen(1))
+        else:
+            assert [text["text"] for text in chat.seen(1)] == [chat.answers.last.text_content()]
+        if chat.provider == "demo":
+            count = "1 turn." if alone else "3 turns."
+            expect(chat.answers.last).to_contain_text(f"A model would see {count}")
+        else:
+            earlier = [("user", question), ("assistant", ANSWERS[FIRST])]
+            promised = [*([] if alone else earlier), ("user", SECOND)]
+            assert [turns(request) for request in provider.requests[before:]] == [promised]
+
+        address = page.url
+        page.goto("about:blank")
+        page.go_back()
+        chat.expect_answers(first, second)
+        assert_rendered(chat, question)
+
+        other = Chat(page.context.new_page(), combination)
+        other.page.goto(address)
+        other.ask(FIRST, first)
+        page.reload()
+        chat.expect_answers(first, second)
+        assert_rendered(chat, question)
+
+
+def assert_grew(texts: list[dict[str, Any]]) -> None:
+    """Check that an answer came bit by bit, at the pace of the model and not all at its end.
+
+    Args:
+        texts: What could be read in it, and when.
+    """
+    longest: list[dict[str, Any]] = []
+    for text in texts:
+        if not longest or len(text["text"]) > len(longest[-1]["text"]):
+            longest.append(text)
+    assert len(longest) > 3, texts
+    assert longest[-1]["at"] - longest[0]["at"] > 500, "It was held back, and shown at its end."
+
+
+def assert_rendered(chat: Chat, question: str) -> None:
+    """Check that the first answer shows Markdown and code, and that its HTML is only text.
+
+    Args:
+        chat: The chat.
+        question: The first question, which holds HTML too.
+    """
+    answer = chat.answers.first
+    expect(answer.locator("strong")).to_have_text("demo" if chat.provider == "demo" else "language")
+    code = "You are" if chat.provider == "demo" else "SELECT * FROM parts;"
+    expect(answer.locator("pre code")).to_contain_text(code)
+    expect(answer).not_to_contain_text("```")
+    expect(answer).not_to_contain_text("**")
+    expect(answer).to_contain_text(HTML)
+    expect(chat.questions.first).to_have_text(question)
+    expect(chat.conversation.locator("img, script")).to_have_count(0)
+    assert chat.page.evaluate("window.executed") is None
+
+
+@pytest.mark.parametrize("mode", ["streaming", "one_shot"])
+def test_newest_message_is_in_sight(
+    renders: dict[str, Path], browser: Browser, provider: StandIn, mode: str
+) -> None:
+    combination = next(one for one in COMBINATIONS if one.name == f"anthropic_{mode}_full")
+    environment = provider.environment(combination["provider"])
+    with opened(browser, renders[combination.name], combination, environment) as chat:
+        chat.ask(LONG, chat.ending(LONG))
+        for _ in range(2):
+            expect(chat.answers.get_by_text(chat.ending(LONG))).to_be_in_viewport(ratio=1)
+            expect(chat.answers.get_by_text("This is the first line.")).not_to_be_in_viewport()
+            chat.page.reload()
+            chat.expect_answers(chat.ending(LONG))
+
+
+@pytest.mark.parametrize("mode", ["streaming", "one_shot"])
+@pytest.mark.parametrize("name", KEYS)
+def test_missing_key_is_said(
+    renders: dict[str, Path], browser: Browser, name: str, mode: str
+) -> None:
+    combination = next(one for one in COMBINATIONS if one.name == f"{name}_{mode}_full")
+    with opened(browser, renders[combination.name], combination, {KEYS[name]: ""}) as chat:
+        sentence = f"There is no API key: set {KEYS[name]} in the file .env, then restart."
+        chat.ask(FIRST, sentence)
+        chat.ask(SECOND, sentence, sentence)
+
+
+@pytest.mark.xfail(strict=True, reason="vizro-experimental 0.1.1 does not order its two callbacks")
+@pytest.mark.parametrize("mode", ["streaming", "one_shot"])
+def test_late_bubble(renders: dict[str, Path], browser: Browser, mode: str) -> None:
+    combination = next(one for one in COMBINATIONS if one.name == f"demo_{mode}_full")
+    with opened(browser, renders[combination.name], combination, {}, BUBBLE_LATE) as chat:
+        chat.ask(FIRST, chat.ending(FIRST))
