@@ -15,6 +15,7 @@ COLUMNS = {
     "wire": ("test_wire.py::",),
     "browser": ("test_browser.py::",),
 }
+LABELS = {combination.label for combination in COMBINATIONS}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,8 +36,8 @@ def cells(reporter: pytest.TerminalReporter) -> dict[tuple[str, str], str]:
         for report in reporter.stats.get(outcome, []):
             name, _, parameters = report.nodeid.partition("[")
             for column, tests in COLUMNS.items():
-                if any(test in name for test in tests):
-                    label = parameters.rstrip("]")
+                label = parameters.rstrip("]")
+                if label in LABELS and any(test in name for test in tests):
                     found[label, column] = outcome
     return found
 

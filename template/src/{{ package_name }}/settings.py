@@ -34,4 +34,4 @@ def address() -> tuple[str, int]:
     port = setting("PORT", "8050")
     if not (port.isdecimal() and 0 < int(port) < 65536):
         raise SystemExit(f"PORT is {port!r}: set it to a number from 1 to 65535, or leave it out.")
-    return setting("HOST", "127.0.0.1"), int(port)
+    return setting("HOST", "127.0.0.1").strip("[]"), int(port)
