@@ -36,6 +36,7 @@ FILES = [
     "src/PACKAGE/__main__.py",
     "src/PACKAGE/app.py",
     "src/PACKAGE/assets/chat.css",
+    "src/PACKAGE/assets/chat.js",
     "src/PACKAGE/chat.py",
     "src/PACKAGE/dashboard.py",
     "src/PACKAGE/history.py",
