@@ -42,6 +42,7 @@ def _enter(target: object, project: Path, environment: dict[str, str], *argument
     """Make this process look like one that was started in the project, then call the function."""
     assert callable(target)
     os.chdir(project)
+    os.environ.pop("PYTEST_ADDOPTS", None)  # meant for our tests, not for the project's
     os.environ.update(environment)
     sys.path.insert(0, str(project / "src"))
     log = os.open(project.parent / f"{project.name}.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)

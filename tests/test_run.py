@@ -64,7 +64,7 @@ def test_installed_project_starts(renders: dict[str, Path], provider: str, tmp_p
     environment = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("VIRTUAL_ENV", "UV"))
+        if not name.startswith(("VIRTUAL_ENV", "UV", "PYTEST_"))
     }
 
     def uv(*arguments: str) -> str:
