@@ -1,5 +1,7 @@
 """The table at the end of a run: what has been proven of which combination."""
 
+import platform
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -82,4 +84,9 @@ def pytest_terminal_summary(
         if empty:
             terminalreporter.write_line(f"{empty} cells are empty: no test has run for them.")
     if path := config.getoption("--write-table"):
-        path.write_text(table(found), encoding="utf-8")
+        path.write_text(
+            "# What was proven of each combination\n\n"
+            f"Written by `uv run pytest --write-table=docs/combinations.md` on {date.today()}, with "
+            f"the versions in uv.lock and Python {platform.python_version()}.\n\n{table(found)}",
+            encoding="utf-8",
+        )
