@@ -13,6 +13,7 @@ from pytest_copie.plugin import Copie
 
 pytest_plugins = ["coverage_table"]
 COPIER = Path(sys.executable).with_name("copier")
+EVERY_COMBINATION = pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda one: one.label)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -104,6 +105,20 @@ def copier(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]
         encoding="utf-8",
         env=os.environ | {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8"},
     )
+
+
+def assert_ruff_is_content(*paths: Path | str) -> None:
+    """Check that ruff would neither format nor mend anything, whatever it did before.
+
+    Args:
+        paths: Files and directories, absolute or below the template's root.
+    """
+    ruff = Path(sys.executable).with_name("ruff")
+    for command in (["format", "--diff"], ["check"]):
+        run = subprocess.run(
+            [ruff, *command, "--no-cache", *paths], cwd=ROOT, capture_output=True, text=True
+        )
+        assert run.returncode == 0, run.stdout + run.stderr
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

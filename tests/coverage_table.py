@@ -37,8 +37,8 @@ def cells(reporter: pytest.TerminalReporter) -> dict[tuple[str, str], str]:
     for outcome in ("passed", "skipped", "failed", "error"):  # the worst is the one that stays
         for report in reporter.stats.get(outcome, []):
             name, _, parameters = report.nodeid.partition("[")
+            label = parameters.rstrip("]")
             for column, tests in COLUMNS.items():
-                label = parameters.rstrip("]")
                 if label in LABELS and any(test in name for test in tests):
                     found[label, column] = outcome
     return found

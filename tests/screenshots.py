@@ -11,8 +11,8 @@ from combinations import ROOT
 from copier import run_copy
 from playwright.sync_api import expect, sync_playwright
 from stand_in import FOLDER, StandIn
+from test_browser import OPTIONS, PROGRAMS
 
-OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 QUESTIONS = ["What is a moving average?", "How do I make one in pandas?"]
 ENDINGS = ["the later it reacts.", "no seven days behind them."]
 
@@ -20,7 +20,7 @@ ENDINGS = ["the later it reacts.", "no seven days behind them."]
 def main() -> None:
     """Render a project for Claude, ask it two questions, and picture the answers in both themes."""
     warnings.simplefilter("ignore")  # Copier's, about the template's uncommitted changes
-    browser_program = shutil.which("chromium") or shutil.which("google-chrome")
+    browser_program = next(filter(None, map(shutil.which, PROGRAMS)), None)
     project = Path(tempfile.mkdtemp()) / "my-chat"
     run_copy(str(ROOT), project, vcs_ref="HEAD", defaults=True, quiet=True)
     provider = StandIn(FOLDER / "fixtures" / "screenshots.json")

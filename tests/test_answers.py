@@ -3,7 +3,6 @@
 import ast
 import keyword
 import re
-import subprocess
 import sys
 import tomllib
 from importlib import metadata
@@ -13,11 +12,10 @@ from typing import Any
 import pytest
 import yaml
 from combinations import CONFIGURATION, PROVIDERS, ROOT, choices
-from conftest import copier
+from conftest import assert_ruff_is_content, copier
 from jinja2 import Environment, FileSystemLoader
 from pytest_copie.plugin import Copie
 
-TOOLS = Path(sys.executable).parent
 PACKAGE_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
 NAMES = {
@@ -176,11 +174,7 @@ def test_any_name_renders(template: Path, copie: Copie, name: str) -> None:
     assert titles == [name]
     heading = texts[project / "README.md"].splitlines()[0]
     assert re.sub(r"\\([^A-Za-z0-9\s])", r"\1", heading) == f"# {name}"
-    for command in (["format", "--diff"], ["check"]):
-        run = subprocess.run(
-            [TOOLS / "ruff", *command, "--no-cache", project], capture_output=True, text=True
-        )
-        assert run.returncode == 0, run.stdout + run.stderr
+    assert_ruff_is_content(project)
 
 
 @pytest.mark.parametrize("length", [1, 40])
@@ -201,13 +195,7 @@ def test_long_and_short_answers_render_formatted(
     for streaming in choices("streaming"):
         result = copie.copy({**answers, "streaming": streaming}, template_dir=template)
         assert result.exception is None, result.exception
-        for command in (["format", "--diff"], ["check"]):
-            run = subprocess.run(
-                [TOOLS / "ruff", *command, "--no-cache", result.project_dir],
-                capture_output=True,
-                text=True,
-            )
-            assert run.returncode == 0, run.stdout + run.stderr
+        assert_ruff_is_content(result.project_dir)
 
 
 def test_package_name_shadows_nothing() -> None:

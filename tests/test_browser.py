@@ -15,10 +15,10 @@ import pytest
 import stand_in
 import yaml
 from combinations import COMBINATIONS, Combination
+from conftest import EVERY_COMBINATION
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 from stand_in import Request, StandIn
 
-PARAMETERS = pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda one: one.label)
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = [
     "--no-sandbox",
@@ -212,7 +212,7 @@ def turns(request: Request) -> list[tuple[str, str]]:
     return [(turn["role"], turn["content"]) for turn in said if turn["role"] != "system"]
 
 
-@PARAMETERS
+@EVERY_COMBINATION
 def test_conversation(
     renders: dict[str, Path], browser: Browser, provider: StandIn, combination: Combination
 ) -> None:

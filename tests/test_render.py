@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 from combinations import COMBINATIONS, PROVIDERS, QUESTIONS, ROOT, Combination, choices, is_asked
-from conftest import git
+from conftest import EVERY_COMBINATION, assert_ruff_is_content, git
 
-PARAMETERS = pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda one: one.label)
 SDK = {
     "demo": set(),
     "anthropic": {"anthropic"},
@@ -101,12 +100,12 @@ def test_every_question_can_be_answered_by_default() -> None:
         assert choices(name) or "validator" in question, f"{name} takes any text"
 
 
-@PARAMETERS
+@EVERY_COMBINATION
 def test_files(renders: dict[str, Path], combination: Combination) -> None:
     assert sorted(files(renders[combination.name], combination)) == sorted(FILES)
 
 
-@PARAMETERS
+@EVERY_COMBINATION
 def test_nothing_is_left_unrendered(renders: dict[str, Path], combination: Combination) -> None:
     for name, text in files(renders[combination.name], combination).items():
         assert not re.search(r"{%|%}|{#|#}|{{ |\bUndefined\b|jinja", text), name
@@ -131,7 +130,7 @@ def findings(renders: dict[str, Path]) -> str:
     return "".join(run.stdout + run.stderr for run in runs)
 
 
-@PARAMETERS
+@EVERY_COMBINATION
 def test_formatted_and_lint_clean(
     renders: dict[str, Path], findings: str, combination: Combination
 ) -> None:
@@ -139,7 +138,7 @@ def test_formatted_and_lint_clean(
     assert [line for line in findings.splitlines() if f"{project.name}/" in line] == []
 
 
-@PARAMETERS
+@EVERY_COMBINATION
 def test_types(renders: dict[str, Path], combination: Combination) -> None:
     run = subprocess.run(
         [TOOLS / "ty", "check", "--python", sys.prefix],
@@ -150,7 +149,7 @@ def test_types(renders: dict[str, Path], combination: Combination) -> None:
     assert run.returncode == 0, run.stdout + run.stderr
 
 
-@PARAMETERS
+@EVERY_COMBINATION
 def test_toml_and_yaml_can_be_read(renders: dict[str, Path], combination: Combination) -> None:
     project = renders[combination.name]
     tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
@@ -158,7 +157,7 @@ def test_toml_and_yaml_can_be_read(renders: dict[str, Path], combination: Combin
         assert yaml.safe_load(path.read_text(encoding="utf-8")), path
 
 
-@PARAMETERS
+@EVERY_COMBINATION
 def test_only_the_chosen_sdk_is_there(renders: dict[str, Path], combination: Combination) -> None:
     project, expected = renders[combination.name], SDK[combination["provider"]]
     configuration = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
@@ -203,7 +202,7 @@ def test_files_differ_only_by_the_answers_they_may(renders: dict[str, Path]) -> 
     assert len(apps) == 1
 
 
-@PARAMETERS
+@EVERY_COMBINATION
 def test_answers_file(renders: dict[str, Path], combination: Combination) -> None:
     text = (renders[combination.name] / ".copier-answers.yml").read_text(encoding="utf-8")
     answers = yaml.safe_load(text)
@@ -213,11 +212,4 @@ def test_answers_file(renders: dict[str, Path], combination: Combination) -> Non
 
 def test_the_template_itself_is_formatted_and_lint_clean() -> None:
     own = git("ls-files", "--cached", "--others", "--exclude-standard", "*.py", directory=ROOT)
-    for command in (["format", "--diff"], ["check"]):
-        run = subprocess.run(
-            [TOOLS / "ruff", *command, "--no-cache", *own.splitlines()],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-        assert run.returncode == 0, run.stdout + run.stderr
+    assert_ruff_is_content(*own.splitlines())

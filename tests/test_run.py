@@ -8,10 +8,9 @@ from pathlib import Path
 
 import processes
 import pytest
-from combinations import COMBINATIONS, PROVIDERS, Combination
-from conftest import git
+from combinations import PROVIDERS, Combination
+from conftest import EVERY_COMBINATION, git
 
-PARAMETERS = pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda one: one.label)
 UV = os.environ.get("UV") or shutil.which("uv")
 
 # What an owner may have lying about: the tests of a project must neither use nor spend it.
@@ -32,7 +31,7 @@ OWNERS_ENVIRONMENT = {
 }
 
 
-@PARAMETERS
+@EVERY_COMBINATION
 def test_own_tests_pass(renders: dict[str, Path], combination: Combination) -> None:
     project = renders[combination.name]
     process = processes.run(processes.own_tests, project, environment={})
