@@ -16,6 +16,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 FOLDER = Path(__file__).parent / "aimock"
 
 
@@ -34,8 +36,9 @@ def node(command: str) -> str:
 def install() -> Path:
     """Install aimock as its lock file says, if it is not there yet, and return its program."""
     program = FOLDER / "node_modules" / "@copilotkit" / "aimock" / "dist" / "cli.js"
-    if not program.exists():
-        subprocess.run([node("npm"), "ci", "--silent"], cwd=FOLDER, check=True)
+    with FileLock(FOLDER / ".install.lock"):  # pytest's workers come here at the same time
+        if not program.exists():
+            subprocess.run([node("npm"), "ci", "--silent"], cwd=FOLDER, check=True)
     return program
 
 
