@@ -223,6 +223,7 @@ def test_package_name_shadows_nothing() -> None:
         "pytest_xdist",
         "xdist",
         "execnet",
+        "filelock",
     }
     taken = sys.stdlib_module_names | {*keyword.kwlist, *keyword.softkwlist} | installed - only_ours
     free = [name for name in taken if PACKAGE_NAME.fullmatch(name) and not problem(name)]
