@@ -103,6 +103,21 @@ def wait_for(url: str, seconds: float = 60) -> str:
             time.sleep(0.05)
 
 
+def start(project: Path, package: str, environment: dict[str, str], port: int) -> BaseProcess:
+    """Serve a rendered project on a port of this machine, and return once it answers.
+
+    Args:
+        project: The rendered project.
+        package: The name of its package.
+        environment: Variables to set.
+        port: Where to serve it.
+    """
+    address = {"HOST": "127.0.0.1", "PORT": str(port)}
+    process = run(serve, project, package, environment=environment | address)
+    wait_for(f"http://127.0.0.1:{port}/")
+    return process
+
+
 @contextlib.contextmanager
 def serving(project: Path, package: str, environment: dict[str, str]) -> Iterator[str]:
     """Serve a rendered project, and give the address of its app.
@@ -113,10 +128,8 @@ def serving(project: Path, package: str, environment: dict[str, str]) -> Iterato
         environment: Variables to set.
     """
     port = free_port()
-    address = {"HOST": "127.0.0.1", "PORT": str(port)}
-    process = run(serve, project, package, environment=environment | address)
+    process = start(project, package, environment, port)
     try:
-        wait_for(f"http://127.0.0.1:{port}/")
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()

@@ -1,8 +1,15 @@
 """The settings of this installation: environment variables, and a `.env` file for the rest."""
 
+import codecs
+import logging
 import os
+from pathlib import Path
 
 from dotenv import dotenv_values, find_dotenv
+from pydantic import HttpUrl, ValidationError
+
+# What copying leaves around a value: blanks, some of them invisible, and quotes.
+AROUND = " \t\r\n\u00a0\u200b\ufeff\"'“”‘’"
 
 
 def load_env_file() -> None:
@@ -10,8 +17,18 @@ def load_env_file() -> None:
 
     A variable that the environment already has wins, unless it is blank: blank means unset.
     """
-    for name, value in dotenv_values(find_dotenv(usecwd=True)).items():
-        if value and not os.environ.get(name, "").strip():
+    path = find_dotenv(usecwd=True)
+    if not path:
+        return
+    # Windows PowerShell writes UTF-16, and other editors a mark before UTF-8.
+    utf_16 = Path(path).read_bytes().startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        values = dotenv_values(path, encoding="utf-16" if utf_16 else "utf-8-sig")
+    except UnicodeError:
+        logging.getLogger(__name__).warning("%s was not read: save it as UTF-8.", path)
+        return
+    for name, value in values.items():
+        if value and not setting(name):
             os.environ[name] = value
 
 
@@ -22,16 +39,47 @@ def setting(name: str, default: str = "") -> str:
         name: The name of the variable.
         default: What to return where the variable is missing or blank.
     """
-    return os.environ.get(name, "").strip(" \t\r\n\"'“”‘’") or default
+    return os.environ.get(name, "").strip(AROUND) or default
+
+
+def is_key(text: str) -> bool:
+    """Return whether a text can be an API key: letters, digits and signs of ASCII, no blanks.
+
+    Args:
+        text: The text.
+    """
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
+
+
+def is_web_address(text: str) -> bool:
+    """Return whether a text is an address that starts with `http://` or `https://`.
+
+    Args:
+        text: The text.
+    """
+    try:
+        HttpUrl(text)
+    except ValidationError:
+        return False
+    return True
+
+
+def without_secrets(text: str) -> str:
+    """Return a text with the names of the secret settings in the place of their values.
+
+    Args:
+        text: What is to be logged.
+    """
+    for name in os.environ:
+        if name.endswith(("_KEY", "_PASSWORD", "_SECRET", "_TOKEN")) and len(setting(name)) > 7:
+            text = text.replace(setting(name), f"<{name}>")
+    return text
 
 
 def address() -> tuple[str, int]:
-    """Return the host and the port to serve on, from `HOST` and `PORT`.
-
-    Raises:
-        SystemExit: If `PORT` is not a port number.
-    """
+    """Return the host and the port to serve on, from `HOST` and `PORT`."""
     port = setting("PORT", "8050")
     if not (port.isdecimal() and 0 < int(port) < 65536):
-        raise SystemExit(f"PORT is {port!r}: set it to a number from 1 to 65535, or leave it out.")
+        logging.getLogger(__name__).warning("PORT is %r, which is no port: 8050 is used.", port)
+        port = "8050"
     return setting("HOST", "127.0.0.1").strip("[]"), int(port)
