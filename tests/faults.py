@@ -185,7 +185,7 @@ class Api:
         """
         raise NotImplementedError
 
-    def problem(self, kind: str, message: str, code: str | None = None) -> Json:
+    def problem(self, kind: str, message: str, code: str | int | None = None) -> Json:
         """Return what the API says instead of an answer.
 
         Args:
@@ -195,7 +195,7 @@ class Api:
         """
         raise NotImplementedError
 
-    def problem_event(self, kind: str, message: str, code: str | None = None) -> str:
+    def problem_event(self, kind: str, message: str, code: str | int | None = None) -> str:
         """Return the event that says the same inside a stream.
 
         Args:
@@ -274,10 +274,10 @@ class Messages(Api):
             "usage": {"input_tokens": 12, "output_tokens": 9},
         }
 
-    def problem(self, kind: str, message: str, code: str | None = None) -> Json:
+    def problem(self, kind: str, message: str, code: str | int | None = None) -> Json:
         return {"type": "error", "error": {"type": kind, "message": message}}
 
-    def problem_event(self, kind: str, message: str, code: str | None = None) -> str:
+    def problem_event(self, kind: str, message: str, code: str | int | None = None) -> str:
         return self._event(self.problem(kind, message))
 
     def _event(self, data: Json) -> str:
@@ -336,10 +336,10 @@ class Responses(Api):
             return self._response("failed", output, error=problem)
         return self._response("completed", output)
 
-    def problem(self, kind: str, message: str, code: str | None = None) -> Json:
+    def problem(self, kind: str, message: str, code: str | int | None = None) -> Json:
         return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
-    def problem_event(self, kind: str, message: str, code: str | None = None) -> str:
+    def problem_event(self, kind: str, message: str, code: str | int | None = None) -> str:
         return self._event("error", code=code, message=message, param=None)
 
     def nested_problem_event(self, kind: str, message: str, code: str) -> str:
@@ -416,10 +416,10 @@ class Completions(Api):
             reason = "stop"
         return self._completion("chat.completion", message=message, finish_reason=reason or "stop")
 
-    def problem(self, kind: str, message: str, code: str | None = None) -> Json:
+    def problem(self, kind: str, message: str, code: str | int | None = None) -> Json:
         return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
-    def problem_event(self, kind: str, message: str, code: str | None = None) -> str:
+    def problem_event(self, kind: str, message: str, code: str | int | None = None) -> str:
         return f"data: {json.dumps(self.problem(kind, message, code))}\n\n"
 
     def _chunk(self, delta: Json, reason: str | None = None) -> str:
@@ -444,7 +444,7 @@ APIS: dict[str, type[Api]] = {
 
 
 def _refused(
-    sentence: str, status: int, kind: str, message: str, code: str | None = None
+    sentence: str, status: int, kind: str, message: str, code: str | int | None = None
 ) -> dict[str, Fault]:
     """Return a fault that says a status, with the API's own words; {key} and {model} are filled in."""
 
@@ -493,6 +493,12 @@ ANTHROPIC_REFUSES = (
         "invalid_request_error",
         "prompt is too long: 210000 tokens > 200000 maximum",
     )
+    | _refused(
+        "CONTEXT_FULL",
+        400,
+        "invalid_request_error",
+        "input length and `max_tokens` exceed context limit: 199000 + 4096 > 200000",
+    )
 )
 
 OPENAI_REFUSES = (
@@ -538,11 +544,23 @@ OPENAI_REFUSES = (
     | _refused("BAD_REQUEST", 422, "invalid_request_error", "Unprocessable.")
 )
 
-# The words of Ollama and vLLM, which have no code for it.
+# The words of Ollama, vLLM and llama.cpp, which have no code for it, and of a filter of Azure's.
 COMPATIBLE_REFUSES = (
     _refused("UNKNOWN_MODEL", 404, "not_found_error", 'model "{model}" not found')
     | _refused("UNKNOWN_MODEL", 404, "NotFoundError", "The model `{model}` does not exist.")
     | _refused("REFUSAL", 400, "invalid_request_error", "The filter was hit.", "content_filter")
+    | _refused(
+        "CONTEXT_FULL",
+        400,
+        "BadRequestError",
+        "This model's maximum context length is 4096 tokens. However, your request has 5000.",
+    )
+    | _refused(
+        "CONTEXT_FULL",
+        400,
+        "exceed_context_size_error",
+        "request (5000 tokens) exceeds the available context size (4096 tokens)",
+    )
 )
 
 FOREIGN = (
@@ -634,7 +652,7 @@ def _broken(
 
 
 def _told(
-    sentence: str, kind: str, message: str, code: str | None = None, *, received: str = ""
+    sentence: str, kind: str, message: str, code: str | int | None = None, *, received: str = ""
 ) -> dict[str, Fault]:
     """Return a fault that an event in the middle of a stream tells of."""
 
@@ -702,6 +720,7 @@ STREAMS_TELL = {
     "openai_compatible": (
         _told("CONTEXT_FULL", "invalid_request_error", "Too long.", "context_length_exceeded")
         | _told("SERVER_ERROR", "server_error", "Sorry.", "server_error", received=PART)
+        | _told("SERVER_ERROR", "InternalServerError", "Sorry.", 500, received=PART)
     ),
 }
 

