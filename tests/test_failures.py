@@ -391,6 +391,9 @@ def test_wrong_settings(combination: Combination, renders: dict[str, Path], tmp_
         [MARK + sentence(project, combination, variables, name)] * 2 for name, variables in cases
     ]
     assert "name.invalid" in answers[-1][0]
+    at_start = sentence(project, combination, cases[0][1], cases[0][0])
+    said = [line for line in log.splitlines() if line.endswith(at_start)]
+    assert len([line for line in said if "WrongSetting" not in line]) == 1
     assert log.count(LOGGED) == 2 * len(cases)
     for secret in (KEY, "schlüssel"):
         assert secret not in log
