@@ -224,6 +224,8 @@ def test_package_name_shadows_nothing() -> None:
         "xdist",
         "execnet",
         "filelock",
+        "hypothesis",
+        "sortedcontainers",
     }
     taken = sys.stdlib_module_names | {*keyword.kwlist, *keyword.softkwlist} | installed - only_ours
     free = [name for name in taken if PACKAGE_NAME.fullmatch(name) and not problem(name)]

@@ -401,7 +401,7 @@ def test_failures_of_the_provider_are_said(
 ) -> None:
     combination = named(f"openai_{mode}_full")
     project = renders[combination.name]
-    every = faults.faults("openai", combination["streaming"])
+    every = faults.faults_of("openai", combination["streaming"])
     one_of_each = {fault.sentence: name for name, fault in every.items()}
     del one_of_each["TIMEOUT"]  # this project waits for a minute or more
     endings = []
