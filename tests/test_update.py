@@ -1,0 +1,331 @@
+"""`copier update` by its real command: from every old version, with a person's edits, to other answers."""
+
+import re
+import shutil
+import subprocess
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import processes
+import pytest
+from combinations import COMBINATIONS, PROVIDERS, ROOT, Combination, choices
+from conftest import copier, git
+from copier._template import load_template_config
+
+TEMPLATE = ("copier.yml", "template", "providers", "macros")
+MOST = 6  # versions without a tag; more would take too long
+
+
+def listed(*arguments: str) -> list[str]:
+    """Return the lines that git prints about this repository; none where it is no repository.
+
+    Args:
+        arguments: What follows `git` in the command.
+    """
+    try:
+        return git(*arguments, directory=ROOT).split()
+    except subprocess.CalledProcessError:
+        return []
+
+
+def old_versions() -> list[str]:
+    """Return the commits to update from, the oldest first: each tag, and some of what lies between."""
+    tags = listed("rev-list", "--no-walk", "--tags=v*")
+    first = listed("log", "--format=%H", "--diff-filter=A", "--", "copier.yml")[-1:]
+    changes = listed("log", "--reverse", "--format=%H", "--", *TEMPLATE)
+    others = changes[changes.index(first[0]) :] if first and first[0] in changes else changes
+    if listed("rev-parse", "--is-shallow-repository") == ["true"]:
+        warnings.warn(
+            f"This clone is shallow: updates are tested from {len(others)} versions.", stacklevel=1
+        )
+    step = max(1, -(-len(others) // MOST))
+    kept = {*tags, *others[::step], *others[-1:]}
+    return [commit for commit in listed("rev-list", "--reverse", "HEAD") if commit in kept]
+
+
+VERSIONS = old_versions()
+# One project of each provider, each of another mode and policy than its neighbour.
+SAMPLES = [
+    next(
+        one
+        for one in COMBINATIONS
+        if one["provider"] == provider
+        and one["streaming"] is (number % 2 == 0)
+        and one["multi_turn"] == choices("multi_turn")[number % len(choices("multi_turn"))]
+    )
+    for number, provider in enumerate(PROVIDERS)
+]
+
+
+def changes() -> Iterator[tuple[Combination, Combination]]:
+    """Yield single-answer changes: each way from one choice to another once, from ever new starts."""
+    starts = list(COMBINATIONS)
+    for question in COMBINATIONS[0]:
+        for old in choices(question):
+            for new in choices(question):
+                if old != new:
+                    start = next(one for one in starts if one[question] == old)
+                    starts.append(starts.pop(starts.index(start)))
+                    yield start, Combination(start | {question: new})
+
+
+def label(value: object) -> str:
+    """Return how a parameter is shown.
+
+    Args:
+        value: A combination or a commit.
+    """
+    return value.label if isinstance(value, Combination) else str(value)[:7]
+
+
+@pytest.fixture(scope="session")
+def history(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template with its history, and the working tree as its newest version."""
+    clone = tmp_path_factory.mktemp("history") / "template"
+    git("clone", "--quiet", str(ROOT), str(clone), directory=ROOT)
+    for path in clone.iterdir():
+        if path.name != ".git":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copytree(template, clone, dirs_exist_ok=True)
+    git("add", "--all", directory=clone)
+    git("commit", "--quiet", "--allow-empty", "--message", "The working tree", directory=clone)
+    return clone
+
+
+def project_of(history: Path, project: Path, combination: Combination, version: str) -> Path:
+    """Render a project from a version of the template, and commit it.
+
+    Args:
+        history: The template.
+        project: Where to render it.
+        combination: The answers.
+        version: The commit.
+    """
+    answers = {**combination, "package_name": combination.name}
+    data = [option for name in answers for option in ("--data", f"{name}={answers[name]}")]
+    options = ["--defaults", "--vcs-ref", version, *data]
+    run = copier("copy", *options, str(history), str(project), directory=history)
+    assert run.returncode == 0, run.stderr
+    git("init", "--quiet", directory=project)
+    committed(project)
+    return project
+
+
+def committed(project: Path) -> None:
+    """Commit all that a project holds.
+
+    Args:
+        project: The project.
+    """
+    git("add", "--all", directory=project)
+    git("commit", "--quiet", "--allow-empty", "--message", "Mine", directory=project)
+
+
+def updated(project: Path, **answers: object) -> None:
+    """Update a project to the working tree, as its owner would, and check that nothing conflicts.
+
+    Args:
+        project: The project.
+        answers: Answers to change.
+    """
+    data = [option for name in answers for option in ("--data", f"{name}={answers[name]}")]
+    run = copier("update", "--defaults", "--vcs-ref", "HEAD", *data, directory=project)
+    assert run.returncode == 0, run.stderr
+    assert not git("ls-files", "--unmerged", directory=project), "Two versions are in conflict."
+    assert not list(project.rglob("*.rej"))
+
+
+def contents(project: Path) -> dict[str, str]:
+    """Return the text of each file, without what Copier records of where the project is from.
+
+    Args:
+        project: The project.
+    """
+    return {
+        path.relative_to(project).as_posix(): re.sub(
+            r"^_(commit|src_path): .*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE
+        )
+        for path in sorted(project.rglob("*"))
+        if path.is_file() and ".git" not in path.relative_to(project).parts
+    }
+
+
+@pytest.mark.parametrize("combination", SAMPLES, ids=label)
+@pytest.mark.parametrize("version", VERSIONS, ids=label)
+def test_old_becomes_new(
+    history: Path,
+    renders: dict[str, Path],
+    tmp_path: Path,
+    version: str,
+    combination: Combination,
+) -> None:
+    project = project_of(history, tmp_path / "project", combination, version)
+    updated(project)
+    assert contents(project) == contents(renders[combination.name])
+
+
+@pytest.mark.parametrize(("before", "after"), list(changes()), ids=label)
+def test_changed_mind(
+    history: Path,
+    renders: dict[str, Path],
+    tmp_path: Path,
+    before: Combination,
+    after: Combination,
+) -> None:
+    project = project_of(history, tmp_path / "project", before, "HEAD")
+    edit(project, before)
+    committed(project)
+    (changed,) = (name for name in after if after[name] != before[name])
+    updated(project, **{changed: after[changed]})
+    fresh = shutil.copytree(renders[after.name], tmp_path / "fresh")
+    edit(fresh, after)
+    expected = {
+        name.replace(after.name, before.name): text.replace(after.name, before.name).replace(
+            after.label, before.label
+        )
+        for name, text in contents(fresh).items()
+    }
+    assert contents(project) == expected
+
+
+@pytest.mark.parametrize("combination", SAMPLES, ids=label)
+@pytest.mark.parametrize("version", sorted({0, len(VERSIONS) // 2, len(VERSIONS) - 1}))
+def test_what_a_person_wrote_stays(
+    history: Path,
+    renders: dict[str, Path],
+    tmp_path: Path,
+    version: int,
+    combination: Combination,
+) -> None:
+    project = project_of(history, tmp_path / "project", combination, VERSIONS[version])
+    edit(project, combination)
+    committed(project)
+    updated(project)
+    fresh = shutil.copytree(renders[combination.name], tmp_path / "fresh")
+    edit(fresh, combination)
+    assert contents(project) == contents(fresh)
+    tests = processes.run(processes.own_tests, project, environment={})
+    tests.join()
+    assert tests.exitcode == 0, processes.log(project)
+
+
+def edit(project: Path, combination: Combination) -> None:
+    """Change a project where people do, next to the template's own lines too.
+
+    Args:
+        project: The project.
+        combination: Its answers.
+    """
+    package = project / "src" / combination.name
+    after = {
+        package / "dashboard.py": {
+            '            vm.Page(title="Chat", path="/", components=[chat]),\n': (
+                '            vm.Page(title="Other", components=[vm.Card(text="Other.")]),\n'
+            ),
+            'SYSTEM_PROMPT = """\\\n': "You like numbers.\n",
+        },
+        package / "app.py": {
+            "            system_prompt=dashboard.SYSTEM_PROMPT,\n": (
+                '            model="another-model",\n            max_tokens=100,\n'
+            ),
+        },
+        project / "pyproject.toml": {'    "vizro>=1.0,<2",\n': '    "pandas>=2",\n'},
+    }
+    for path, edits in after.items():
+        text = path.read_text(encoding="utf-8")
+        for line, added in edits.items():
+            assert text.count(line) == 1, f"{path.name} has lost a line: {line}"
+            text = text.replace(line, line + added)
+        path.write_text(text, encoding="utf-8")
+    (package / "numbers_of_ours.py").write_text("ANSWER = 42\n", encoding="utf-8")
+    (project / "Dockerfile").unlink()
+    readme = project / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    serve = "## Serve it\n"
+    assert text.count(serve) == 1
+    text = text.replace(serve, f"## House rules\n\nBe kind.\n\n{serve}")
+    readme.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("combination", SAMPLES, ids=label)
+def test_nothing_new_changes_nothing(
+    history: Path, tmp_path: Path, combination: Combination
+) -> None:
+    project = project_of(history, tmp_path / "project", combination, "HEAD")
+    updated(project)
+    assert not git("status", "--porcelain", directory=project)
+
+
+def test_conflict_is_marked_where_it_is(history: Path, tmp_path: Path) -> None:
+    """The person rewrote a line that the template has rewritten since."""
+    combination = SAMPLES[0]
+    line = '"""Puts the parts together: `app` is what a WSGI server loads, `main` what the command runs."""'
+    project = project_of(history, tmp_path / "project", combination, "HEAD")
+    app = project / "src" / combination.name / "app.py"
+    app.write_text(app.read_text(encoding="utf-8").replace(line, '"""Mine."""'), encoding="utf-8")
+    committed(project)
+    newer = shutil.copytree(history, tmp_path / "newer")
+    (theirs,) = newer.glob("template/src/*/app.py.jinja")
+    text = theirs.read_text(encoding="utf-8")
+    assert line in text
+    theirs.write_text(text.replace(line, '"""Theirs."""'), encoding="utf-8")
+    committed(newer)
+    answers = project / ".copier-answers.yml"
+    source = answers.read_text(encoding="utf-8").replace(str(history), str(newer))
+    answers.write_text(source, encoding="utf-8")
+    committed(project)
+    run = copier("update", "--defaults", "--vcs-ref", "HEAD", directory=project)
+    assert run.returncode == 0, run.stderr
+    unmerged = git("diff", "--name-only", "--diff-filter=U", directory=project).split()
+    assert unmerged == [app.relative_to(project).as_posix()]
+    text = app.read_text(encoding="utf-8")
+    assert all(part in text for part in ("<<<<<<<", '"""Mine."""', '"""Theirs."""', ">>>>>>>"))
+    found = subprocess.run(["git", "diff", "--check"], cwd=project, capture_output=True, text=True)
+    assert "leftover conflict marker" in found.stdout
+
+
+@pytest.mark.parametrize("version", VERSIONS, ids=label)
+def test_rules_that_updates_live_by(history: Path, tmp_path: Path, version: str) -> None:
+    archive = subprocess.run(
+        ["git", "archive", version], cwd=history, check=True, capture_output=True
+    ).stdout
+    subprocess.run(["tar", "-x", "-C", str(tmp_path)], input=archive, check=True)
+    old, new = (load_template_config(path / "copier.yml") for path in (tmp_path, ROOT))
+    for name, question in old.items():
+        if name.startswith("_"):
+            continue
+        assert name in new, f"The question {name} is gone: its answers would be lost."
+        for offered in values_of(question):
+            assert offered in values_of(new[name]), (
+                f"The choice {offered} of {name} is gone: its projects would move to the default."
+            )
+    for name, question in new.items():
+        if not name.startswith("_"):
+            assert "default" in question, f"{name} has no default: updates would stop to ask."
+    moved = template_files(tmp_path) - template_files(ROOT)
+    assert not moved, f"{moved} are gone: what people changed in them would be lost."
+
+
+def values_of(question: dict[str, Any]) -> list[Any]:
+    """Return the choices of a question.
+
+    Args:
+        question: The question, as copier.yml has it.
+    """
+    offered = question.get("choices", [])
+    return list(offered.values() if isinstance(offered, dict) else offered)
+
+
+def template_files(root: Path) -> set[str]:
+    """Return the paths that a template renders.
+
+    Args:
+        root: The template's root.
+    """
+    return {
+        path.relative_to(root).as_posix().removesuffix(".jinja")
+        for path in (root / "template").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
