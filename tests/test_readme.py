@@ -1,7 +1,6 @@
-"""What the README says is so: its table of questions, its commands, and the versions."""
+"""What the README says is so: its table of questions and its commands."""
 
 import re
-import tomllib
 
 from combinations import QUESTIONS, ROOT, choices
 
@@ -26,10 +25,3 @@ def test_table_of_questions_is_in_step() -> None:
 def test_continuous_integration_runs_the_test_command() -> None:
     command = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-1]
     assert f"```sh\n{command}\n```" in README
-
-
-def test_changelog_has_the_version() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    newest = re.search(r"^## (\d+\.\d+\.\d+) - \d{4}-\d{2}-\d{2}$", changelog, re.MULTILINE)
-    assert newest and newest[1] == project["version"]

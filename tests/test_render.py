@@ -26,6 +26,7 @@ FILES = [
     ".env.example",
     ".gitattributes",
     ".github/workflows/ci.yml",
+    ".github/workflows/update.yml",
     ".gitignore",
     "Dockerfile",
     "README.md",
@@ -115,7 +116,7 @@ def test_files(renders: dict[str, Path], combination: Combination) -> None:
 @EVERY_COMBINATION
 def test_nothing_is_left_unrendered(renders: dict[str, Path], combination: Combination) -> None:
     for name, text in files(renders[combination.name], combination).items():
-        assert not re.search(r"{%|%}|{#|#}|{{ |\bUndefined\b|jinja", text), name
+        assert not re.search(r"{%|%}|{#|#}|(?<!\$){{ |\bUndefined\b|jinja", text), name
         assert "\r" not in text, name
         assert text == "" or (text.endswith("\n") and not text.endswith("\n\n")), name
         assert not re.search(r"[ \t]$", text, re.MULTILINE), f"{name} has trailing blanks"
@@ -162,6 +163,28 @@ def test_toml_and_yaml_can_be_read(renders: dict[str, Path], combination: Combin
     tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
     for path in [*project.rglob("*.yml"), *project.rglob("*.yaml")]:
         assert yaml.safe_load(path.read_text(encoding="utf-8")), path
+
+
+@EVERY_COMBINATION
+def test_readme_shows_every_change_of_mind(
+    renders: dict[str, Path], combination: Combination
+) -> None:
+    readme = (renders[combination.name] / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"`uvx copier update --defaults --data (\w+)=(.+)` \|", readme)
+    offered = {
+        (question, str(choice).lower() if isinstance(choice, bool) else choice)
+        for question in combination
+        for choice in choices(question)
+        if choice != combination[question]
+    }
+    texts = {
+        question
+        for question in QUESTIONS
+        if not choices(question) and is_asked(question, combination)
+    }
+    assert {(question, answer) for question, answer in shown if choices(question)} == offered
+    assert {question for question, _ in shown if not choices(question)} == texts - {"package_name"}
+    assert len(shown) == len(set(shown))
 
 
 @EVERY_COMBINATION

@@ -1,8 +1,10 @@
 """`copier update` by its real command: from every old version, with a person's edits, to other answers."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +12,13 @@ from typing import Any
 
 import processes
 import pytest
-from combinations import COMBINATIONS, PROVIDERS, ROOT, Combination, choices
-from conftest import copier, git
+import yaml
+from combinations import COMBINATIONS, PROVIDERS, QUESTIONS, ROOT, Combination, choices, is_asked
+from conftest import COPIER, copier, git
 from copier._template import load_template_config
 
 TEMPLATE = ("copier.yml", "template", "providers", "macros")
-MOST = 6  # versions without a tag; more would take too long
+MOST = 6  # versions beside the releases; more would take too long
 
 
 def listed(*arguments: str) -> list[str]:
@@ -31,8 +34,10 @@ def listed(*arguments: str) -> list[str]:
 
 
 def old_versions() -> list[str]:
-    """Return the commits to update from, the oldest first: each tag, and some of what lies between."""
-    tags = listed("rev-list", "--no-walk", "--tags=v*")
+    """Return the commits to update from, the oldest first: each release, and some in between."""
+    releases = listed("rev-list", "--no-walk", "--tags=v*") or listed(
+        "log", "--format=%H", "-G^## [0-9]", "--", "CHANGELOG.md"
+    )
     first = listed("log", "--format=%H", "--diff-filter=A", "--", "copier.yml")[-1:]
     changes = listed("log", "--reverse", "--format=%H", "--", *TEMPLATE)
     others = changes[changes.index(first[0]) :] if first and first[0] in changes else changes
@@ -41,7 +46,7 @@ def old_versions() -> list[str]:
             f"This clone is shallow: updates are tested from {len(others)} versions.", stacklevel=1
         )
     step = max(1, -(-len(others) // MOST))
-    kept = {*tags, *others[::step], *others[-1:]}
+    kept = {*releases, *others[::step], *others[-1:]}
     return [commit for commit in listed("rev-list", "--reverse", "HEAD") if commit in kept]
 
 
@@ -94,7 +99,9 @@ def history(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clone
 
 
-def project_of(history: Path, project: Path, combination: Combination, version: str) -> Path:
+def project_of(
+    history: Path, project: Path, combination: Combination, version: str, **others: object
+) -> Path:
     """Render a project from a version of the template, and commit it.
 
     Args:
@@ -102,8 +109,9 @@ def project_of(history: Path, project: Path, combination: Combination, version: 
         project: Where to render it.
         combination: The answers.
         version: The commit.
+        others: Answers to questions that offer no choice.
     """
-    answers = {**combination, "package_name": combination.name}
+    answers = {**combination, "package_name": combination.name, **others}
     data = [option for name in answers for option in ("--data", f"{name}={answers[name]}")]
     options = ["--defaults", "--vcs-ref", version, *data]
     run = copier("copy", *options, str(history), str(project), directory=history)
@@ -188,6 +196,34 @@ def test_changed_mind(
         for name, text in contents(fresh).items()
     }
     assert contents(project) == expected
+
+
+# The package's name is left out: another would move every file.
+OTHER_TEXTS = {
+    "project_name": 'Sales "2027"',
+    "anthropic_model": "claude-other",
+    "openai_model": "gpt-other",
+    "compatible_base_url": "http://localhost:9999/v1",
+    "compatible_model": "other",
+    "history_turns": 3,
+}
+
+
+@pytest.mark.parametrize(
+    "question", [one for one in QUESTIONS if not choices(one) and one != "package_name"]
+)
+def test_changed_text(history: Path, tmp_path: Path, question: str) -> None:
+    combination = next(one for one in COMBINATIONS if is_asked(question, one))
+    project = project_of(history, tmp_path / "project", combination, "HEAD")
+    edit(project, combination)
+    committed(project)
+    changed = {question: OTHER_TEXTS[question]}
+    updated(project, **changed)
+    fresh = project_of(history, tmp_path / "fresh", combination, "HEAD", **changed)
+    edit(fresh, combination)
+    assert contents(project) == contents(fresh)
+    (answer,) = changed.values()
+    assert str(answer) in (project / ".copier-answers.yml").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("combination", SAMPLES, ids=label)
@@ -286,26 +322,203 @@ def test_conflict_is_marked_where_it_is(history: Path, tmp_path: Path) -> None:
     assert "leftover conflict marker" in found.stdout
 
 
-@pytest.mark.parametrize("version", VERSIONS, ids=label)
-def test_rules_that_updates_live_by(history: Path, tmp_path: Path, version: str) -> None:
+def test_recopy_is_a_way_out(history: Path, renders: dict[str, Path], tmp_path: Path) -> None:
+    combination = SAMPLES[0]
+    project = project_of(history, tmp_path / "project", combination, VERSIONS[0])
+    edit(project, combination)
+    committed(project)
+    run = copier("recopy", "--defaults", "--overwrite", "--vcs-ref", "HEAD", directory=project)
+    assert run.returncode == 0, run.stderr
+    ours = project / "src" / combination.name / "numbers_of_ours.py"
+    assert ours.is_file()
+    ours.unlink()
+    assert contents(project) == contents(renders[combination.name])
+
+
+NEEDS_A_PERSON = {"the same lines", "a refused push", "no right to ask"}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="GitHub runs the workflow on Linux.")
+@pytest.mark.parametrize(
+    "case", ["newer", "nothing newer", "asked before", "no template", *sorted(NEEDS_A_PERSON)]
+)
+def test_workflow_asks_for_the_update(history: Path, tmp_path: Path, case: str) -> None:
+    """The script of the project's workflow, with real git and Copier; GitHub's command is recorded."""
+    combination = SAMPLES[0]
+    newer = shutil.copytree(history, tmp_path / "newer")
+    project = project_of(newer, tmp_path / "project", combination, "HEAD")
+    readme = "template/README.md.jinja"
+    if case == "the same lines":
+        rewritten(project / "README.md", "Mine.")
+    committed(project)
+    if case != "nothing newer":
+        rewritten(newer / readme, "Theirs.")
+        committed(newer)
+    if case == "no template":
+        newer.rename(tmp_path / "elsewhere")
+    remote = tmp_path / "remote"
+    git("clone", "--quiet", "--bare", str(project), str(remote), directory=tmp_path)
+    git("remote", "add", "origin", str(remote), directory=project)
+    if case == "a refused push":
+        hook = remote / "hooks" / "pre-receive"
+        hook.write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+        hook.chmod(0o755)
+
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    found = "1" if case == "asked before" else "0"
+    refused = "1" if case == "no right to ask" else "0"
+    for name, script in {
+        "uvx": f'shift; exec "{COPIER}" "$@"',
+        "gh": f'echo "$1 $2" >> "{tmp_path / "asked"}"\n'
+        f'case "$1 $2" in *" list") echo {found};; "pr create") exit {refused};; esac',
+    }.items():
+        (tools / name).write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        (tools / name).chmod(0o755)
+    workflow = yaml.safe_load((project / ".github/workflows/update.yml").read_text("utf-8"))
+    (step,) = (one for one in workflow["jobs"]["update"]["steps"] if one.get("shell") == "bash")
+    run = subprocess.run(
+        ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],  # as GitHub does
+        cwd=project,
+        env=os.environ | {"PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    asked = (tmp_path / "asked").read_text().split("\n") if (tmp_path / "asked").exists() else []
+    assert ("::warning::" in run.stdout) == (case == "no template")
+    assert ("pr create" in asked) == (case in ("newer", "no right to ask"))
+    assert ("issue create" in asked) == (case in NEEDS_A_PERSON)
+    branches = git("branch", "--list", "template-*", "--format=%(refname)", directory=remote)
+    assert bool(branches) == (case in ("newer", "no right to ask"))
+    if branches:
+        assert "Theirs." in git("show", f"{branches.strip()}:README.md", directory=remote)
+
+
+def rewritten(path: Path, text: str) -> None:
+    """Replace the first line of a README that names Vizro.
+
+    Args:
+        path: The README.
+        text: What to write.
+    """
+    old = path.read_text(encoding="utf-8")
+    new = re.sub(r"^A \[Vizro\].*$", text, old, count=1, flags=re.MULTILINE)
+    assert new != old
+    path.write_text(new, encoding="utf-8")
+
+
+@pytest.fixture(scope="session", params=VERSIONS, ids=label)
+def old(
+    request: pytest.FixtureRequest, history: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The files of an old version."""
     archive = subprocess.run(
-        ["git", "archive", version], cwd=history, check=True, capture_output=True
+        ["git", "archive", request.param], cwd=history, check=True, capture_output=True
     ).stdout
-    subprocess.run(["tar", "-x", "-C", str(tmp_path)], input=archive, check=True)
-    old, new = (load_template_config(path / "copier.yml") for path in (tmp_path, ROOT))
-    for name, question in old.items():
+    directory = tmp_path_factory.mktemp("old")
+    subprocess.run(["tar", "-x", "-C", str(directory)], input=archive, check=True)
+    return directory
+
+
+def test_rules_that_updates_live_by(old: Path) -> None:
+    assert broken_rules(old, ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "replacement", "broken"),
+    [
+        (
+            "copier.yml",
+            'stand alone": single',
+            'stand alone": alone',
+            "The choice single of multi_turn is gone: its projects would move to the default.",
+        ),
+        (
+            "copier.yml",
+            "\nstreaming:\n",
+            "\nstreamed:\n",
+            "The question streaming is gone: its answers would be lost.",
+        ),
+        (
+            "copier.yml",
+            "  default: 10\n",
+            "",
+            "The question history_turns has no default: updates would stop to ask.",
+        ),
+        (
+            "copier.yml",
+            "_subdirectory:",
+            "_tasks: [uv lock]\n_subdirectory:",
+            "_tasks is set: updates would need --trust.",
+        ),
+        (
+            "template/Dockerfile.jinja",
+            "",
+            "template/Containerfile.jinja",
+            "The file Dockerfile is gone: what people changed in it would be lost.",
+        ),
+        (
+            "template/Dockerfile.jinja",
+            "",
+            "template/{% if streaming %}Dockerfile{% endif %}.jinja",
+            "The file {% if streaming %}Dockerfile{% endif %} depends on an answer: "
+            "another answer would delete it.",
+        ),
+    ],
+    ids=["renamed choice", "renamed question", "no default", "task", "moved file", "conditional"],
+)
+def test_bad_changes_are_told(
+    template: Path, tmp_path: Path, path: str, line: str, replacement: str, broken: str
+) -> None:
+    new = shutil.copytree(template, tmp_path / "new")
+    if line:
+        text = (new / path).read_text(encoding="utf-8")
+        assert text.count(line) == 1
+        (new / path).write_text(text.replace(line, replacement), encoding="utf-8")
+    else:
+        (new / path).rename(new / replacement)
+    assert broken in broken_rules(template, new)
+
+
+def broken_rules(old: Path, new: Path) -> list[str]:
+    """Return how a version of the template would break updates from another.
+
+    Args:
+        old: The files of the version to update from.
+        new: The files of the version to update to.
+    """
+    before, after = (load_template_config(root / "copier.yml") for root in (old, new))
+    broken = [
+        f"{setting} is set: updates would need --trust."
+        for setting in ("_tasks", "_migrations", "_jinja_extensions")
+        if setting in after
+    ]
+    for name, question in before.items():
         if name.startswith("_"):
             continue
-        assert name in new, f"The question {name} is gone: its answers would be lost."
-        for offered in values_of(question):
-            assert offered in values_of(new[name]), (
-                f"The choice {offered} of {name} is gone: its projects would move to the default."
-            )
-    for name, question in new.items():
-        if not name.startswith("_"):
-            assert "default" in question, f"{name} has no default: updates would stop to ask."
-    moved = template_files(tmp_path) - template_files(ROOT)
-    assert not moved, f"{moved} are gone: what people changed in them would be lost."
+        if name not in after:
+            broken.append(f"The question {name} is gone: its answers would be lost.")
+            continue
+        broken += [
+            f"The choice {offered} of {name} is gone: its projects would move to the default."
+            for offered in values_of(question)
+            if offered not in values_of(after[name])
+        ]
+    broken += [
+        f"The question {name} has no default: updates would stop to ask."
+        for name, question in after.items()
+        if not name.startswith("_") and "default" not in question
+    ]
+    broken += [
+        f"The file {name} is gone: what people changed in it would be lost."
+        for name in template_files(old) - template_files(new)
+    ]
+    return broken + [
+        f"The file {name} depends on an answer: another answer would delete it."
+        for name in template_files(new)
+        if "{%" in name
+    ]
 
 
 def values_of(question: dict[str, Any]) -> list[Any]:
@@ -325,7 +538,7 @@ def template_files(root: Path) -> set[str]:
         root: The template's root.
     """
     return {
-        path.relative_to(root).as_posix().removesuffix(".jinja")
+        path.relative_to(root / "template").as_posix().removesuffix(".jinja")
         for path in (root / "template").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
