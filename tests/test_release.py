@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from combinations import ROOT
-from conftest import git
+from conftest import copier, git
 from packaging.version import Version
 
 ENTRY = re.compile(r"^## (?:(\d+\.\d+\.\d+) - (\d{4}-\d{2}-\d{2})|Unreleased)\n\n\S", re.MULTILINE)
@@ -133,6 +133,41 @@ def test_uncommitted_work_is_refused(clone: Path) -> None:
     assert run.returncode != 0
     assert "not clean" in run.stdout + run.stderr
     assert not git("tag", directory=clone)
+
+
+def test_owner_follows_releases(clone: Path, tmp_path: Path) -> None:
+    """A plain copy takes the newest release, a plain update the next, and neither what is unreleased."""
+    project = tmp_path / "project"
+
+    def recorded() -> str:
+        found = re.search(r"^_commit: (.+)$", (project / ".copier-answers.yml").read_text(), re.M)
+        assert found
+        return found[1]
+
+    def released(change: str) -> str:
+        (clone / "template" / ".gitattributes").write_text(f"{change}\n", encoding="utf-8")
+        written(clone, f"## Unreleased\n\n- {change}\n\n")
+        assert release(clone).returncode == 0
+        return git("describe", directory=clone).strip()
+
+    first = released("# First")
+    (clone / "template" / ".gitattributes").write_text("# Not yet\n", encoding="utf-8")
+    git("commit", "--quiet", "--all", "--message", "Not yet", directory=clone)
+    run = copier("copy", "--defaults", str(clone), str(project), directory=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert recorded() == first
+    assert (project / ".gitattributes").read_text(encoding="utf-8") == "# First\n"
+    git("init", "--quiet", directory=project)
+    git("add", "--all", directory=project)
+    git("commit", "--quiet", "--message", "Mine", directory=project)
+    check = ("check-update", "--quiet")
+    assert copier(*check, directory=project).returncode == 0
+    second = released("# Second")
+    assert copier(*check, directory=project).returncode == 2
+    run = copier("update", "--defaults", directory=project)
+    assert run.returncode == 0, run.stderr
+    assert recorded() == second
+    assert (project / ".gitattributes").read_text(encoding="utf-8") == "# Second\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="GitHub publishes from Linux.")
