@@ -112,8 +112,9 @@ def start(project: Path, package: str, environment: dict[str, str], port: int) -
         environment: Variables to set.
         port: Where to serve it.
     """
+    unlimited = {"CHAT_RATE_LIMIT": "", "CHAT_DAILY_LIMIT": ""}
     address = {"HOST": "127.0.0.1", "PORT": str(port)}
-    process = run(serve, project, package, environment=environment | address)
+    process = run(serve, project, package, environment=unlimited | environment | address)
     wait_for(f"http://127.0.0.1:{port}/")
     return process
 

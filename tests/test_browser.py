@@ -17,7 +17,7 @@ import pytest
 import stand_in
 import yaml
 from combinations import COMBINATIONS, Combination
-from conftest import EVERY_COMBINATION
+from conftest import EVERY_CORE_COMBINATION
 from faults import ENDLESS, PREFIX, FaultyProvider, healthy_answer
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
 from stand_in import Request, StandIn
@@ -265,7 +265,7 @@ def turns(request: Request) -> list[tuple[str, str]]:
     return [(turn["role"], turn["content"]) for turn in said if turn["role"] != "system"]
 
 
-@EVERY_COMBINATION
+@EVERY_CORE_COMBINATION
 def test_conversation(
     renders: dict[str, Path], browser: Browser, provider: StandIn, combination: Combination
 ) -> None:
