@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
@@ -97,6 +98,8 @@ def wait_for(url: str, seconds: float = 60) -> str:
         try:
             with opener.open(url, timeout=10) as response:
                 return str(response.read().decode())
+        except urllib.error.HTTPError as refusal:
+            return str(refusal.read().decode())
         except OSError:
             if time.monotonic() > end:
                 raise
