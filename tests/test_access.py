@@ -24,13 +24,12 @@ from test_wire import constant
 MODES = [one for one in COMBINATIONS if one.name in ("demo_streaming_full", "demo_one_shot_full")]
 STREAMING, ONE_SHOT = MODES
 PASSWORD, PROXY = (
-    next(one for one in PAIRS if one["auth"] == auth and one["streaming"])
+    next(one for one in PAIRS if one["auth"] == auth and one["provider"] == "demo")
     for auth in ("password", "proxy")
 )
 BOTH_MODES = pytest.mark.parametrize("combination", MODES, ids=lambda one: one.label)
 METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE")
 USERS = {"CHAT_USERS": "ann:a-long-password, böb:with:a:colon"}
-STORED = {"role": "user", "content_json": '"Hello"'}
 
 
 def basic(name: str, password: str) -> dict[str, str]:
@@ -111,16 +110,20 @@ class App:
             messages = [{"role": "user", "content_json": json.dumps(text)}]
             body = {"prompt": text, "messages": messages}
             return self.send("POST", "/streaming-chat", headers, body)
-        return self.send("POST", "/_dash-update-component", headers, self.callback(text))
+        body = self.callback(text, headers)
+        return self.send("POST", "/_dash-update-component", headers, body)
 
-    def callback(self, text: str, **ids: str) -> dict[str, Any]:
+    def callback(
+        self, text: str, headers: dict[str, str] | None = None, **ids: str
+    ) -> dict[str, Any]:
         """Return what the page sends to run the callback of the send button.
 
         Args:
             text: The question.
+            headers: The headers with which to ask the app for its callbacks.
             ids: What to call a part of the page in the place of its id.
         """
-        callbacks = json.loads(self.send("GET", "/_dash-dependencies").text)
+        callbacks = json.loads(self.send("GET", "/_dash-dependencies", headers).text)
         (asked,) = (
             one
             for one in callbacks
@@ -209,7 +212,7 @@ class App:
             process.wait()
 
 
-Server = Callable[..., contextlib.AbstractContextManager[App]]
+Serve = Callable[..., contextlib.AbstractContextManager[App]]
 BOTH_SERVERS = pytest.mark.parametrize(
     "serve", [App.served, App.served_by_gunicorn], ids=["development", "gunicorn"]
 )
@@ -245,13 +248,14 @@ def routes(project: Path, package: str) -> list[str]:
 @LOGINS
 def test_no_route_answers_without_a_login(
     renders: dict[str, Path],
-    serve: Server,
+    serve: Serve,
     combination: Combination,
     login: dict[str, str],
     refused: int,
 ) -> None:
     paths = routes(renders[combination.name], combination.name)
-    assert {"/", "/_dash-update-component", "/streaming-chat"} <= set(paths)
+    assert {"/", "/_dash-update-component", "/_dash-layout"} <= set(paths)
+    assert ("/streaming-chat" in paths) == combination["streaming"]
     with serve(renders, combination, **USERS) as app:
         page = app.send("GET", "/", login)
         assert page.status == 200
