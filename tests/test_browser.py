@@ -16,10 +16,19 @@ import processes
 import pytest
 import stand_in
 import yaml
-from combinations import COMBINATIONS, Combination
-from conftest import EVERY_COMBINATION
+from combinations import COMBINATIONS, PAIRS, Combination
+from conftest import EVERY_CORE_COMBINATION
 from faults import ENDLESS, PREFIX, FaultyProvider, healthy_answer
-from playwright.sync_api import Browser, ConsoleMessage, Page, Route, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    HttpCredentials,
+    Page,
+    Route,
+    ViewportSize,
+    expect,
+    sync_playwright,
+)
 from stand_in import Request, StandIn
 from test_wire import constant
 
@@ -186,6 +195,8 @@ def opened(
     combination: Combination,
     environment: dict[str, str],
     script: str = "",
+    expected: str = "$^",
+    login: HttpCredentials | None = None,
 ) -> Iterator[Chat]:
     """Serve a project and open it.
 
@@ -195,17 +206,24 @@ def opened(
         combination: Its answers.
         environment: Variables to set.
         script: What the page runs before all else, besides what watches it.
+        expected: A pattern of the errors that the console will show because of the test.
+        login: What the person enters where the app asks for a name and a password.
     """
     with (
         processes.serving(project, combination.name, environment) as address,
-        visited(browser, address, combination, script) as chat,
+        visited(browser, address, combination, script, expected, login) as chat,
     ):
         yield chat
 
 
 @contextmanager
 def visited(
-    browser: Browser, address: str, combination: Combination, script: str = "", expected: str = "$^"
+    browser: Browser,
+    address: str,
+    combination: Combination,
+    script: str = "",
+    expected: str = "$^",
+    login: HttpCredentials | None = None,
 ) -> Iterator[Chat]:
     """Open an app; at the end, nothing in the console may be our fault.
 
@@ -215,6 +233,7 @@ def visited(
         combination: The project's answers.
         script: What the page runs before all else, besides what watches it.
         expected: A pattern of the errors that the console will show because of the test.
+        login: What the person enters where the app asks for a name and a password.
     """
     errors: list[str] = []
 
@@ -224,7 +243,8 @@ def visited(
         if message.type == "error" and not icon:
             errors.append(f"{message.text} ({message.location['url']})")
 
-    with browser.new_context(viewport={"width": 1200, "height": 800}) as context:
+    size: ViewportSize = {"width": 1200, "height": 800}
+    with browser.new_context(viewport=size, http_credentials=login) as context:
         context.add_init_script(WATCH)
         context.add_init_script(script)
         context.on("console", keep)
@@ -265,7 +285,7 @@ def turns(request: Request) -> list[tuple[str, str]]:
     return [(turn["role"], turn["content"]) for turn in said if turn["role"] != "system"]
 
 
-@EVERY_COMBINATION
+@EVERY_CORE_COMBINATION
 def test_conversation(
     renders: dict[str, Path], browser: Browser, provider: StandIn, combination: Combination
 ) -> None:
@@ -486,6 +506,34 @@ def test_refusals_on_the_way_are_said(
             chat.ask(FIRST, *endings)
             chat.page.unroute(requested)
         chat.ask(SECOND, *endings, chat.ending(SECOND))
+
+
+@BOTH_MODES
+def test_limits_of_the_app_are_said(renders: dict[str, Path], browser: Browser, mode: str) -> None:
+    combination = named(f"demo_{mode}_full")
+    project = renders[combination.name]
+    environment = {"CHAT_RATE_LIMIT": "1/minute"}
+    too_long, too_many = (
+        said(project, name) for name in ("QUESTION_TOO_LONG", "TOO_MANY_QUESTIONS")
+    )
+    with opened(browser, project, combination, environment, expected=NO_SERVER) as chat:
+        chat.ask("x" * 100_001, too_long)
+        chat.ask(FIRST, too_long, chat.ending(FIRST))
+        chat.ask(SECOND, too_long, chat.ending(FIRST), too_many)
+        chat.page.reload()
+        chat.expect_answers(too_long, chat.ending(FIRST), too_many)
+
+
+@pytest.mark.parametrize("auth", ["password", "proxy"])
+def test_who_may_come_in_can_chat(renders: dict[str, Path], browser: Browser, auth: str) -> None:
+    combination = next(one for one in PAIRS if one["auth"] == auth and one["provider"] == "demo")
+    ann: HttpCredentials = {"username": "ann", "password": "a-long-password"}
+    # No proxy stands here: a header that each request has takes the place of the one it would add.
+    environment = {"CHAT_USERS": "ann:a-long-password", "AUTH_PROXY_HEADER": "Host"}
+    project = renders[combination.name]
+    with opened(browser, project, combination, environment, login=ann) as chat:
+        chat.ask(FIRST, chat.ending(FIRST))
+        chat.ask(SECOND, chat.ending(FIRST), chat.ending(SECOND))
 
 
 @BOTH_MODES

@@ -13,6 +13,7 @@ from combinations import COMBINATIONS, Combination
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_wire import App, constant
+from test_wire import stored as conversation
 
 MODES = [one for one in COMBINATIONS if one.name in ("demo_streaming_full", "demo_one_shot_full")]
 JSON = "application/json"
@@ -188,8 +189,9 @@ def test_what_is_too_long_is_refused(server: Server) -> None:
     server.assert_answers()
 
 
-def test_a_megabyte_is_answered(server: Server) -> None:
-    assert "x" * 1000 in "".join(server.app.ask([], "x" * 1_000_000))
+def test_a_long_question_and_a_megabyte_before_it_are_answered(server: Server) -> None:
+    store = conversation([("x" * 500_000, "y" * 500_000)])
+    assert "z" * 1000 in "".join(server.app.ask(store, "z" * 100_000))
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"null", b"[]", b'"text"', b"\xff\xfe", b"{}"])

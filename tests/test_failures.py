@@ -28,6 +28,9 @@ LOGGED = "The chat could not answer"
 OF_THE_APP = {
     "INVALID_REQUEST",
     "REQUEST_TOO_LARGE",
+    "QUESTION_TOO_LONG",
+    "TOO_MANY_QUESTIONS",
+    "DAILY_LIMIT",
     "APP_UNREACHABLE",
     "APP_REFUSED",
     "APP_CUT_OFF",

@@ -1,6 +1,7 @@
 """Every combination renders the project that was meant: its files, their form and what they hold."""
 
 import ast
+import itertools
 import re
 import subprocess
 import sys
@@ -9,7 +10,17 @@ from pathlib import Path
 
 import pytest
 import yaml
-from combinations import COMBINATIONS, PROVIDERS, QUESTIONS, ROOT, Combination, choices, is_asked
+from combinations import (
+    CHOICES,
+    COMBINATIONS,
+    PAIRS,
+    PROVIDERS,
+    QUESTIONS,
+    ROOT,
+    Combination,
+    choices,
+    is_asked,
+)
 from conftest import EVERY_COMBINATION, assert_ruff_is_content, git
 
 SDK = {
@@ -18,6 +29,7 @@ SDK = {
     "openai": {"openai"},
     "openai_compatible": {"openai"},
 }
+ALL = [*COMBINATIONS, *PAIRS]
 TOOLS = Path(sys.executable).parent
 
 FILES = [
@@ -34,6 +46,7 @@ FILES = [
     "pyproject.toml",
     "src/PACKAGE/__init__.py",
     "src/PACKAGE/__main__.py",
+    "src/PACKAGE/access.py",
     "src/PACKAGE/app.py",
     "src/PACKAGE/assets/chat.css",
     "src/PACKAGE/assets/chat.js",
@@ -47,6 +60,7 @@ FILES = [
     "src/PACKAGE/sentences.py",
     "src/PACKAGE/settings.py",
     "tests/conftest.py",
+    "tests/test_access.py",
     "tests/test_app.py",
     "tests/test_chat.py",
     "tests/test_history.py",
@@ -54,20 +68,23 @@ FILES = [
 
 # Which answers may change a file: whatever is not named here renders the same for all of them.
 MAY_DIFFER_BY = {
-    ".copier-answers.yml": {"provider", "streaming", "multi_turn"},
-    ".env.example": {"provider"},
-    "README.md": {"provider", "streaming", "multi_turn"},
+    ".copier-answers.yml": {"provider", "streaming", "multi_turn", "auth"},
+    ".env.example": {"provider", "auth"},
+    "README.md": {"provider", "streaming", "multi_turn", "auth"},
     "pyproject.toml": {"provider"},
+    "src/PACKAGE/access.py": {"auth"},
     "src/PACKAGE/app.py": {"provider"},
     "src/PACKAGE/assets/chat.js": {"streaming"},
     "src/PACKAGE/chat.py": {"provider", "streaming", "multi_turn"},
     "src/PACKAGE/history.py": {"multi_turn"},
     "src/PACKAGE/limits.py": {"streaming"},
+    "src/PACKAGE/log.py": {"auth"},
     "src/PACKAGE/notices.py": {"streaming"},
     "src/PACKAGE/provider.py": {"provider", "streaming"},
-    "src/PACKAGE/sentences.py": {"provider"},
+    "src/PACKAGE/sentences.py": {"provider", "auth"},
     "tests/conftest.py": {"provider"},
-    "tests/test_app.py": {"streaming"},
+    "tests/test_access.py": {"auth"},
+    "tests/test_app.py": {"streaming", "auth"},
     "tests/test_chat.py": {"provider", "streaming", "multi_turn"},
     "tests/test_history.py": {"multi_turn"},
 }
@@ -92,10 +109,13 @@ def files(project: Path, combination: Combination) -> dict[str, str]:
 
 
 def test_every_choice_is_covered() -> None:
-    for question in QUESTIONS:
-        used = {combination.get(question) for combination in COMBINATIONS}
-        assert set(choices(question)) <= used, question
-    assert len({combination.name for combination in COMBINATIONS}) == len(COMBINATIONS) >= 32
+    """Look for each two answers together, unless the one keeps the other's question from being asked."""
+    answers = [(question, choice) for question in CHOICES for choice in CHOICES[question]]
+    for (question, choice), (other, another) in itertools.combinations(answers, 2):
+        together = any(one.get(question) == choice and one.get(other) == another for one in ALL)
+        assert together or question == other or not is_asked(other, {question: choice})
+    assert len({one.name for one in ALL}) == len(ALL)
+    assert len(COMBINATIONS) >= 32
 
 
 def test_every_provider_has_a_folder() -> None:
@@ -105,7 +125,7 @@ def test_every_provider_has_a_folder() -> None:
 def test_every_question_can_be_answered_by_default() -> None:
     for name, question in QUESTIONS.items():
         assert {"type", "help", "default"} <= set(question), name
-        assert choices(name) or "validator" in question, f"{name} takes any text"
+        assert name in CHOICES or "validator" in question, f"{name} takes any text"
 
 
 @EVERY_COMBINATION
@@ -214,10 +234,10 @@ def test_only_the_chosen_sdk_is_there(renders: dict[str, Path], combination: Com
 
 def test_files_differ_only_by_the_answers_they_may(renders: dict[str, Path]) -> None:
     """Compare each two renders that differ in one answer; app.py by its class's name alone."""
-    texts = {one.name: files(renders[one.name], one) for one in COMBINATIONS}
+    texts = {one.name: files(renders[one.name], one) for one in ALL}
     seen: dict[str, set[str]] = {name: set() for name in FILES}
-    for one in COMBINATIONS:
-        for other in COMBINATIONS:
+    for one in ALL:
+        for other in ALL:
             changed = {question for question in one if one[question] != other.get(question)}
             if len(changed) == 1:
                 for name in FILES:

@@ -28,6 +28,13 @@ OWNERS_ENVIRONMENT = {
     "SSL_CERT_FILE": "/no/such/file",
     "HOST": "0.0.0.0",
     "PORT": "1",
+    "CHAT_USERS": "owner:a-real-password",
+    "CHAT_RATE_LIMIT": "1/hour",
+    "CHAT_DAILY_LIMIT": "1",
+    "RATE_LIMIT_STORAGE": "redis://127.0.0.1:9",
+    "TRUSTED_PROXIES": "1",
+    "AUTH_PROXY_HEADER": "Another",
+    "AUTH_PROXY_ADDRESSES": "192.0.2.1",
 }
 
 

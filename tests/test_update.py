@@ -13,11 +13,22 @@ from typing import Any
 import processes
 import pytest
 import yaml
-from combinations import COMBINATIONS, PROVIDERS, QUESTIONS, ROOT, Combination, choices, is_asked
-from conftest import COPIER, copier, git
+from combinations import (
+    CHOICES,
+    COMBINATIONS,
+    PAIRS,
+    PROVIDERS,
+    QUESTIONS,
+    ROOT,
+    Combination,
+    choices,
+    is_asked,
+)
+from conftest import COPIER, copier, git, render
 from copier._template import load_template_config
+from pytest_copie.plugin import Copie
 
-TEMPLATE = ("copier.yml", "template", "providers", "macros")
+TEMPLATE = ("copier.yml", "template", "providers", "auth", "macros")
 MOST = 6  # versions beside the releases; more would take too long
 
 
@@ -66,12 +77,12 @@ SAMPLES = [
 
 def changes() -> Iterator[tuple[Combination, Combination]]:
     """Yield single-answer changes: each way from one choice to another once, from ever new starts."""
-    starts = list(COMBINATIONS)
-    for question in COMBINATIONS[0]:
+    starts = [*COMBINATIONS, *PAIRS]
+    for question in CHOICES:
         for old in choices(question):
             for new in choices(question):
                 if old != new:
-                    start = next(one for one in starts if one[question] == old)
+                    start = next(one for one in starts if one.get(question) == old)
                     starts.append(starts.pop(starts.index(start)))
                     yield start, Combination(start | {question: new})
 
@@ -177,7 +188,8 @@ def test_old_becomes_new(
 @pytest.mark.parametrize(("before", "after"), list(changes()), ids=label)
 def test_changed_mind(
     history: Path,
-    renders: dict[str, Path],
+    template: Path,
+    copie: Copie,
     tmp_path: Path,
     before: Combination,
     after: Combination,
@@ -187,7 +199,7 @@ def test_changed_mind(
     committed(project)
     (changed,) = (name for name in after if after[name] != before[name])
     updated(project, **{changed: after[changed]})
-    fresh = shutil.copytree(renders[after.name], tmp_path / "fresh")
+    fresh = render(copie, template, after)
     edit(fresh, after)
     expected = {
         name.replace(after.name, before.name): text.replace(after.name, before.name).replace(

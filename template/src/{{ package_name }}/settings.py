@@ -3,6 +3,7 @@
 import codecs
 import logging
 import os
+import re
 from pathlib import Path
 
 from dotenv import dotenv_values, find_dotenv
@@ -10,6 +11,9 @@ from pydantic import HttpUrl, ValidationError
 
 # What copying leaves around a value: blanks, some of them invisible, and quotes.
 AROUND = " \t\r\n\u00a0\u200b\ufeff\"'“”‘’"
+
+# Blank means unset, but for these: it turns them off.
+OFF_IF_BLANK = ("CHAT_RATE_LIMIT", "CHAT_DAILY_LIMIT")
 
 
 def load_env_file() -> None:
@@ -28,7 +32,9 @@ def load_env_file() -> None:
         logging.getLogger(__name__).warning("%s was not read: save it as UTF-8.", path)
         return
     for name, value in values.items():
-        if value and not setting(name):
+        if name in OFF_IF_BLANK:
+            os.environ.setdefault(name, value or "")
+        elif value and not setting(name):
             os.environ[name] = value
 
 
@@ -39,6 +45,8 @@ def setting(name: str, default: str = "") -> str:
         name: The name of the variable.
         default: What to return where the variable is missing or blank.
     """
+    if name in OFF_IF_BLANK and name in os.environ:
+        default = ""
     return os.environ.get(name, "").strip(AROUND) or default
 
 
@@ -71,3 +79,31 @@ def address() -> tuple[str, int]:
         logging.getLogger(__name__).warning("PORT is %r, which is no port: 8050 is used.", port)
         port = "8050"
     return setting("HOST", "127.0.0.1").strip("[]"), int(port)
+
+
+def rate(name: str, default: str, unit: str = "") -> str:
+    """Return how often something may happen, such as `30/minute`; nothing where that is not limited.
+
+    Args:
+        name: The name of the variable.
+        default: What to return where the variable is missing or malformed.
+        unit: What the variable leaves out, such as `/day`.
+    """
+    value = setting(name, default)
+    if value and not re.fullmatch("[1-9][0-9]*/(second|minute|hour|day)", value + unit):
+        logging.getLogger(__name__).warning(
+            "%s is %r, which is no limit such as %s: %s is used.", name, value, default, default
+        )
+        value = default
+    return value and value + unit
+
+
+def trusted_proxies() -> int:
+    """Return how many proxies stand between people and the app, from `TRUSTED_PROXIES`."""
+    count = setting("TRUSTED_PROXIES", "0")
+    if not count.isdecimal():
+        logging.getLogger(__name__).warning(
+            "TRUSTED_PROXIES is %r, which is no number of proxies, such as 1: 0 is used.", count
+        )
+        count = "0"
+    return int(count)
