@@ -34,6 +34,7 @@ OF_THE_APP = {
     "APP_UNREACHABLE",
     "APP_REFUSED",
     "APP_CUT_OFF",
+    "STOPPED",
 }
 EARLIER = ("What is SQL?", "A language for tables.")
 
@@ -443,5 +444,5 @@ def sentences_of(renders: dict[str, Path], provider_name: str) -> dict[str, str]
     return {
         ast.unparse(statement.targets[0]): ast.literal_eval(statement.value)
         for statement in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(statement, ast.Assign)
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant)
     }

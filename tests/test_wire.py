@@ -128,6 +128,7 @@ class App:
             "chat-chat-input.value": question,
             "chat-store.data": store,
             "chat-file-store.data": None,
+            "chat-remember.checked": True,
         }
         # A click sets this one input, through a script of Vizro's.
         (trigger,) = self._callback["inputs"]
