@@ -89,6 +89,7 @@ class Gunicorn:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        until(lambda: refuses(self.port))  # its workers take a moment longer
 
 
 def stream(port: int, question: str) -> http.client.HTTPResponse:
@@ -106,22 +107,25 @@ def stream(port: int, question: str) -> http.client.HTTPResponse:
 
 
 @contextlib.contextmanager
-def gunicorns(renders: dict[str, Path], tmp_path: Path, *options: str) -> Iterator[list[Gunicorn]]:
-    """Serve the demo twice, as two machines would.
+def gunicorns(
+    renders: dict[str, Path], tmp_path: Path, count: int, *options: str
+) -> Iterator[list[Gunicorn]]:
+    """Serve the demo some times, as so many machines would.
 
     Args:
         renders: The rendered projects.
         tmp_path: Where to write their logs.
+        count: How many times.
         options: gunicorn's options.
     """
-    logs = [tmp_path / "one.log", tmp_path / "two.log"]
-    both = [Gunicorn(renders[PACKAGE], log, *options) for log in logs]
+    logs = (tmp_path / f"{number}.log" for number in range(count))
+    started = [Gunicorn(renders[PACKAGE], log, *options) for log in logs]
     try:
-        for one in both:
+        for one in started:
             one.wait()
-        yield both
+        yield started
     finally:
-        for one in both:
+        for one in started:
             one.kill()
 
 
@@ -262,7 +266,7 @@ def test_the_containers_check(server: Gunicorn, renders: dict[str, Path]) -> Non
 def test_a_conversation_survives_one_of_two_servers(
     renders: dict[str, Path], tmp_path: Path
 ) -> None:
-    with gunicorns(renders, tmp_path) as (one, other):
+    with gunicorns(renders, tmp_path, 2) as (one, other):
         proxy = RoundRobin(one.port, other.port)
         app = App(proxy.url, renders[PACKAGE], DEMO, stand_in=None)  # type: ignore[arg-type]
         store: list[dict[str, str]] = []
@@ -285,7 +289,7 @@ def test_a_conversation_survives_one_of_two_servers(
 
 
 def test_a_stop_lets_answers_end(renders: dict[str, Path], tmp_path: Path) -> None:
-    with gunicorns(renders, tmp_path) as (server, _):
+    with gunicorns(renders, tmp_path, 1) as (server,):
         response = server.ask("word " * 200)
         begin = response.read1(65536)
         server.process.send_signal(signal.SIGTERM)
@@ -298,7 +302,7 @@ def test_a_stop_lets_answers_end(renders: dict[str, Path], tmp_path: Path) -> No
 
 
 def test_a_stop_does_not_wait_for_ever(renders: dict[str, Path], tmp_path: Path) -> None:
-    with gunicorns(renders, tmp_path, "--graceful-timeout=2") as (server, _):
+    with gunicorns(renders, tmp_path, 1, "--graceful-timeout=2") as (server,):
         response = server.ask("word " * 2000)
         response.read1(65536)
         server.process.send_signal(signal.SIGTERM)
