@@ -936,6 +936,7 @@ def _server(provider: FaultyProvider) -> ThreadingHTTPServer:
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+        request_queue_size = 512
 
         def finish_request(self, request: Any, client_address: Any) -> None:
             if provider.certificate:

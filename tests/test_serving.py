@@ -23,7 +23,7 @@ import faults
 import processes
 import pytest
 from combinations import COMBINATIONS, Combination
-from faults import ENDLESS, PREFIX, FaultyProvider
+from faults import ENDLESS, PREFIX, Call, FaultyProvider, Reply
 from test_wire import App, assert_told
 
 if sys.platform == "win32":
@@ -39,30 +39,31 @@ LAST_WORD = {"demo": None, "anthropic": "end_turn", "openai": "completed"}
 
 
 class Gunicorn:
-    """A rendered project's demo, served by gunicorn with the project's own configuration.
+    """A rendered project, served by gunicorn with the project's own configuration.
 
     Attributes:
         port: Where it answers.
         process: gunicorn, whose workers share its process group.
     """
 
-    def __init__(self, project: Path, log: Path, *options: str, workers: int = 1) -> None:
+    def __init__(self, project: Path, log: Path, *options: str, **environment: str) -> None:
         """Start it; it does not answer yet.
 
         Args:
             project: The rendered project.
             log: The file for what it prints.
             options: gunicorn's options, which win over the configuration.
-            workers: How many processes answer.
+            environment: Variables to set.
         """
         self.port = processes.free_port()
         self._log = log
-        address = {"HOST": "127.0.0.1", "PORT": str(self.port), "WEB_CONCURRENCY": str(workers)}
+        (package,) = (project / "src").iterdir()
+        address = {"PYTHONPATH": "src", "HOST": "127.0.0.1", "PORT": str(self.port)}
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [Path(sys.executable).with_name("gunicorn"), f"{PACKAGE}.app:app", *options],
+                [Path(sys.executable).with_name("gunicorn"), f"{package.name}.app:app", *options],
                 cwd=project,
-                env=os.environ | {"PYTHONPATH": "src"} | address,
+                env=os.environ | address | environment,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -119,7 +120,7 @@ def gunicorns(
         options: gunicorn's options.
     """
     logs = (tmp_path / f"{number}.log" for number in range(count))
-    started = [Gunicorn(renders[PACKAGE], log, *options) for log in logs]
+    started = [Gunicorn(renders[PACKAGE], log, *options, WEB_CONCURRENCY="1") for log in logs]
     try:
         for one in started:
             one.wait()
@@ -135,7 +136,7 @@ def server(
 ) -> Iterator[Gunicorn]:
     """The demo, served by two workers."""
     log = tmp_path_factory.mktemp("gunicorn") / "gunicorn.log"
-    started = Gunicorn(renders[PACKAGE], log, workers=2)
+    started = Gunicorn(renders[PACKAGE], log)
     try:
         started.wait()
         yield started
@@ -236,19 +237,36 @@ def test_streams_are_not_held_back(server: Gunicorn) -> None:
     assert (first + rest).count(b"data: ") > 10 * first.count(b"data: ")
 
 
-def test_many_stream_at_once(server: Gunicorn) -> None:
-    before = len(answers(server.log()))
-    begun = threading.Barrier(STREAMS)
+class SlowProvider(FaultyProvider):
+    """A provider that answers nobody before all have asked."""
 
-    def ask(number: int) -> bytes:
-        response = server.ask(f"Is this number {number}?")
-        begun.wait(timeout=60)  # all answers have begun, and none has ended
-        return response.read()
+    all_have_asked = threading.Barrier(STREAMS)
 
-    with ThreadPoolExecutor(STREAMS) as people:
-        heard = list(people.map(ask, range(STREAMS)))
-    assert all(one.endswith(DONE) for one in heard)
-    until(lambda: len(answers(server.log())) == before + STREAMS)
+    def reply(self, call: Call) -> Reply:
+        """Return what to send back, once the last question is there.
+
+        Args:
+            call: The request.
+        """
+        self.all_have_asked.wait(timeout=30)
+        return super().reply(call)
+
+
+def test_many_wait_at_once(renders: dict[str, Path], tmp_path: Path) -> None:
+    provider = SlowProvider("anthropic")
+    provider.open()
+    project = renders["anthropic_streaming_full"]
+    server = Gunicorn(project, tmp_path / "log", **provider.environment())
+    try:
+        server.wait()
+        with ThreadPoolExecutor(STREAMS) as people:
+            heard = list(people.map(lambda number: server.ask(f"{number}?").read(), range(STREAMS)))
+        assert all(one.endswith(DONE) and one.count(b"data: ") > 1 for one in heard)
+        ends = [one.get("stop_reason") for one in answers(server.log())]
+        assert ends == ["end_turn"] * STREAMS
+    finally:
+        server.kill()
+        provider.stop()
 
 
 def test_the_containers_check(server: Gunicorn, renders: dict[str, Path]) -> None:
