@@ -385,11 +385,15 @@ class Responses(Api):
             "tools": [],
             "top_p": 1.0,
             "metadata": {},
+            "usage": {"input_tokens": 12, "output_tokens": 9, "total_tokens": 21},
         } | others
 
     def _event(self, kind: str, **data: Any) -> str:
         everything = {"type": kind, "sequence_number": next(self._number)} | data
         return f"event: {kind}\ndata: {json.dumps(everything)}\n\n"
+
+
+USAGE = {"prompt_tokens": 12, "completion_tokens": 9, "total_tokens": 21}
 
 
 class Completions(Api):
@@ -407,14 +411,19 @@ class Completions(Api):
         if reason == "refusal":
             refused = [self._chunk({"refusal": "I cannot help with that."})]
             return [*refused, *self.finish(text, "stop")]
-        return [self._chunk({}, reason or "stop"), "data: [DONE]\n\n"]
+        usage = self._completion("chat.completion.chunk") | {"choices": [], "usage": USAGE}
+        told = f"data: {json.dumps(usage)}\n\n"
+        return [self._chunk({}, reason or "stop"), told, "data: [DONE]\n\n"]
 
     def whole(self, text: str, reason: str) -> Json:
         message = {"role": "assistant", "content": text, "refusal": None}
         if reason == "refusal":
             message |= {"content": None, "refusal": "I cannot help with that."}
             reason = "stop"
-        return self._completion("chat.completion", message=message, finish_reason=reason or "stop")
+        completion = self._completion(
+            "chat.completion", message=message, finish_reason=reason or "stop"
+        )
+        return completion | {"usage": USAGE}
 
     def problem(self, kind: str, message: str, code: str | int | None = None) -> Json:
         return {"error": {"message": message, "type": kind, "param": None, "code": code}}
@@ -927,6 +936,7 @@ def _server(provider: FaultyProvider) -> ThreadingHTTPServer:
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
+        request_queue_size = 512
 
         def finish_request(self, request: Any, client_address: Any) -> None:
             if provider.certificate:
@@ -997,7 +1007,7 @@ class Proxy:
                 with socket.create_connection(("127.0.0.1", port)) as provider:
                     self.send_response(200)
                     self.end_headers()
-                    _join(self.connection, provider)
+                    join(self.connection, provider)
                 self.close_connection = True
 
             def log_message(self, format: str, *args: object) -> None:
@@ -1014,7 +1024,7 @@ class Proxy:
         self._server.server_close()
 
 
-def _join(one: socket.socket, other: socket.socket) -> None:
+def join(one: socket.socket, other: socket.socket) -> None:
     """Pass on what two connections bring, until one of them ends."""
     peers = {one: other, other: one}
     with contextlib.suppress(OSError):

@@ -4,6 +4,7 @@ import codecs
 import logging
 import os
 import re
+import socket
 from pathlib import Path
 
 from dotenv import dotenv_values, find_dotenv
@@ -14,6 +15,10 @@ AROUND = " \t\r\n\u00a0\u200b\ufeff\"'“”‘’"
 
 # Blank means unset, but for these: it turns them off.
 OFF_IF_BLANK = ("CHAT_RATE_LIMIT", "CHAT_DAILY_LIMIT")
+
+
+class WrongSetting(Exception):
+    """A setting keeps the app from calling the model; the message is the sentence that says which."""
 
 
 def load_env_file() -> None:
@@ -78,7 +83,28 @@ def address() -> tuple[str, int]:
     if not (port.isdecimal() and 0 < int(port) < 65536):
         logging.getLogger(__name__).warning("PORT is %r, which is no port: 8050 is used.", port)
         port = "8050"
-    return setting("HOST", "127.0.0.1").strip("[]"), int(port)
+    host = setting("HOST", "127.0.0.1").strip("[]")
+    if not is_own_address(host):  # conda sets HOST to the name of a kind of machine
+        logging.getLogger(__name__).warning(
+            "HOST is %r, which is no address of this machine: 127.0.0.1 is used.", host
+        )
+        host = "127.0.0.1"
+    return host, int(port)
+
+
+def is_own_address(host: str) -> bool:
+    """Return whether a server on this machine can listen there.
+
+    Args:
+        host: An address or a name.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family) as listener:
+            listener.bind((host, 0))
+    except (OSError, UnicodeError):
+        return False
+    return True
 
 
 def rate(name: str, default: str, unit: str = "") -> str:
