@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+UNLIMITED = {"CHAT_RATE_LIMIT": "", "CHAT_DAILY_LIMIT": ""}  # tests ask faster than people
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 CONTEXT = multiprocessing.get_context(METHOD)
 if METHOD == "forkserver":
@@ -115,9 +116,8 @@ def start(project: Path, package: str, environment: dict[str, str], port: int) -
         environment: Variables to set.
         port: Where to serve it.
     """
-    unlimited = {"CHAT_RATE_LIMIT": "", "CHAT_DAILY_LIMIT": ""}
     address = {"HOST": "127.0.0.1", "PORT": str(port)}
-    process = run(serve, project, package, environment=unlimited | environment | address)
+    process = run(serve, project, package, environment=UNLIMITED | environment | address)
     wait_for(f"http://127.0.0.1:{port}/")
     return process
 

@@ -63,7 +63,7 @@ class Gunicorn:
             self.process = subprocess.Popen(
                 [Path(sys.executable).with_name("gunicorn"), f"{package.name}.app:app", *options],
                 cwd=project,
-                env=os.environ | address | environment,
+                env=os.environ | processes.UNLIMITED | address | environment,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
