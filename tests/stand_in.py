@@ -61,7 +61,8 @@ class StandIn:
 
     Attributes:
         url: Where the recorder answers, with neither a path nor a slash at its end.
-        requests: What was sent there, the oldest request first.
+        aimock_url: Where aimock itself does, for what the recorder would be too slow for.
+        requests: What was sent to the recorder, the oldest request first.
     """
 
     def __init__(self, fixtures: Path) -> None:
@@ -87,6 +88,7 @@ class StandIn:
         else:
             raise RuntimeError(f"aimock did not start: {''.join(lines)}")
         threading.Thread(target=self._process.stdout.read, daemon=True).start()
+        self.aimock_url = f"http://127.0.0.1:{match[1]}"
         self._recorder = _recorder(int(match[1]), self.requests)
         threading.Thread(target=self._recorder.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{self._recorder.server_port}"

@@ -14,7 +14,6 @@ from test_browser import (
     BOTH_MODES,
     FIRST,
     LATE,
-    REQUESTS,
     SECOND,
     Chat,
     browser,
@@ -166,7 +165,7 @@ def test_stop_before_the_first_word(
 def test_stop_before_the_server_has_heard(renders: dict[str, Path], browser: Browser) -> None:
     combination = named("demo_streaming_full")
     project = renders[combination.name]
-    with opened(browser, project, combination, {}, LATE % REQUESTS["bubble"]) as chat:
+    with opened(browser, project, combination, {}, LATE % r"chat-store\.data@") as chat:
         chat.box.fill(FIRST)
         expect(chat.box).to_have_attribute("data-listener-added", "true")
         chat.box.press("Enter")
