@@ -541,19 +541,21 @@ def test_who_may_come_in_can_chat(renders: dict[str, Path], browser: Browser, au
 
 @BOTH_MODES
 def test_one_question_at_a_time(
-    renders: dict[str, Path], browser: Browser, provider: StandIn, mode: str
+    renders: dict[str, Path], browser: Browser, faulty: FaultyProvider, mode: str
 ) -> None:
     combination = named(f"openai_{mode}_full")
-    environment = provider.environment(combination["provider"])
-    with opened(browser, renders[combination.name], combination, environment) as chat:
-        chat.send(FIRST)
+    before = len(faulty.asked(SECOND))
+    with opened(browser, renders[combination.name], combination, faulty.environment()) as chat:
+        chat.send(PREFIX + (ENDLESS if chat.streaming else "silence"))
+        expect(chat.button).to_be_disabled()
         chat.box.fill(SECOND)
         chat.box.press("Enter")
-        expect(chat.button).to_be_disabled()
-        chat.expect_answers(chat.ending(FIRST))
+        chat.page.get_by_role("button", name="New chat", exact=True).click()
+        expect(chat.conversation).to_be_empty()
         expect(chat.box).to_have_value(SECOND)
         chat.box.press("Enter")
-        chat.expect_answers(chat.ending(FIRST), chat.ending(SECOND))
+        chat.expect_answers(healthy_answer(SECOND))
+        assert len(faulty.asked(SECOND)) == before + 1
 
 
 @pytest.mark.parametrize("way", ["reload", "link"])
