@@ -216,6 +216,7 @@ def say_streams(measured: dict[tuple[int, str], Waits]) -> None:
     for (people, name), waits in measured.items():
         for failure in sorted(set(waits.failures))[:3]:
             say(f"- {name}, {people} streams: {failure}")
+    say("")
 
 
 async def memory(apps: Apps) -> None:
