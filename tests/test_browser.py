@@ -71,7 +71,10 @@ LATE = """
 const ask = window.fetch;
 window.fetch = async (resource, options) => {
   const response = await ask(resource, options);
-  if (/%s/.test(options?.body)) await new Promise((resolve) => setTimeout(resolve, 1000));
+  if (/%s/.test(options?.body)) {
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    window.lateCame = true;
+  }
   return response;
 };
 """
@@ -385,7 +388,9 @@ def test_order_does_not_depend_on_chance(
     script = LATE % REQUESTS[late]
     with opened(browser, renders[combination.name], combination, {}, script) as chat:
         chat.ask(FIRST, chat.ending(FIRST))
-        chat.page.wait_for_load_state("networkidle")
+        assert chat.page.evaluate("window.lateCame"), (
+            "The answer did not wait for what comes first."
+        )
         chat.expect_answers(chat.ending(FIRST))
 
 
