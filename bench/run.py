@@ -90,7 +90,7 @@ async def starts(apps: Apps) -> None:
                     target = load.streaming_app(server.url, LONG)
                     await at_once(target, 1, first)
                     await at_once(target, 20, Waits())  # so that each worker has had one
-                    await at_once(target, 1, later, messages=3)
+                    await at_once(target, 1, later)
             firsts, laters = median(first.first), median(later.first)
             cells = f"{median(pages):.1f}", f"{firsts:.2f} · {firsts / laters:.1f} x"
             rows.append((f"{name}, {provider}", *cells, f"{laters:.2f}"))
