@@ -159,7 +159,7 @@ async def ask(session: aiohttp.ClientSession, target: Target, waits: Waits) -> N
         last = time.perf_counter() - begin
         assert target.read(bytes(came)) == target.answer, f"{response.status}, {bytes(came[-200:])}"
     except Exception as error:
-        waits.failures.append(f"{type(error).__name__}: {error}")
+        waits.failures.append(repr(error))
     else:
         waits.first.append(first)
         waits.last.append(last)

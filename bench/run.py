@@ -11,12 +11,13 @@ import os
 import platform
 import re
 import resource
-import shutil
+import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from collections import defaultdict
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,23 +26,23 @@ from statistics import median
 import anthropic
 import openai
 import psutil
-from copier import run_copy
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
+import browser  # noqa: E402
 import load  # noqa: E402
+from apps import PROVIDERS, Apps  # noqa: E402
 from load import Exchange, Waits, at_once, median_and_95th  # noqa: E402
-from servers import Server, serving  # noqa: E402
 from stand_in import StandIn  # noqa: E402
 
-ROUNDS = {1: 15, 20: 4, 100: 3, 300: 2}  # how often each number of streams is measured
+ROUNDS = {1: 10, 20: 4, 100: 3, 300: 2}  # how often each number of streams is measured
 MANY = 1000  # streams, for the stand-in and the rendered projects only
-MESSAGES = 2000  # after which the memory is looked at again
+MESSAGES = 2000  # after which the memory is looked at again, twice
 STARTS = 3
-PROVIDERS = ("anthropic", "openai")
-GEVENT = ("--worker-class=gevent", "--workers=2")
+TYPED = 16  # messages in the browser, the first of which is not counted
+COPIER = Path(sys.executable).with_name("copier")
 DEFAULT = ("--workers=2",)
 PACKAGES = ("vizro", "vizro-experimental", "gunicorn", "gevent", "anthropic", "openai")
 LONG, SHORT = (
@@ -73,51 +74,6 @@ def table(heading: str, *rows: tuple[object, ...]) -> None:
     say(*(f"| {' | '.join(map(str, row))} |" for row in rows), "")
 
 
-class Apps:
-    """What can be served: rendered projects, with their own gunicorn.conf.py, and the documentation's code."""
-
-    def __init__(self, provider: StandIn, folder: Path) -> None:
-        """Render the projects, and copy the documentation's code.
-
-        Args:
-            provider: The stand-in for the providers.
-            folder: An empty directory.
-        """
-        self._provider = provider
-        self._folder = folder
-        shutil.copytree(HERE / "documentation", folder / "documentation")
-        for name in PROVIDERS:
-            for mode in ("streaming", "one_shot"):
-                data = {"provider": name, "streaming": mode == "streaming"}
-                project = folder / f"{name}_{mode}"
-                run_copy(str(ROOT), project, data, vcs_ref="HEAD", defaults=True, quiet=True)
-
-    def rendered(self, provider: str, mode: str = "streaming") -> AbstractContextManager[Server]:
-        """Return a rendered project, to be served.
-
-        Args:
-            provider: Its provider.
-            mode: Whether its answers stream.
-        """
-        project = self._folder / f"{provider}_{mode}"
-        environment = self._provider.environment(provider)
-        return serving(project, "my_chat.app:app", environment=environment)
-
-    def documented(
-        self, provider: str, mode: str = "streaming", options: tuple[str, ...] = GEVENT
-    ) -> AbstractContextManager[Server]:
-        """Return the documentation's code, to be served.
-
-        Args:
-            provider: Its provider.
-            mode: Whether its answers stream.
-            options: What gunicorn is told.
-        """
-        folder = self._folder / "documentation"
-        environment = self._provider.environment(provider)
-        return serving(folder, f"{provider}_{mode}:app", *options, environment=environment)
-
-
 async def starts(apps: Apps) -> None:
     """Measure how soon an app shows its page, and answers its first message.
 
@@ -134,11 +90,70 @@ async def starts(apps: Apps) -> None:
                     target = load.streaming_app(server.url, LONG)
                     await at_once(target, 1, first)
                     await at_once(target, 20, Waits())  # so that each worker has had one
-                    await at_once(target, 1, later, messages=3)
-            firsts = f"{median(first.first):.2f}", f"{median(later.first):.2f}"
-            rows.append((f"{name}, {provider}", f"{median(pages):.1f}", *firsts))
-    say("## Start", "", f"Median of {STARTS} starts of gunicorn, in seconds.")
-    table("who | first page | first word of the first message | of later ones", *rows)
+                    await at_once(target, 1, later)
+            firsts, laters = median(first.first), median(later.first)
+            cells = f"{median(pages):.1f}", f"{firsts:.2f} · {firsts / laters:.1f} x"
+            rows.append((f"{name}, {provider}", *cells, f"{laters:.2f}"))
+    say("## Start", "", f"Seconds with gunicorn, medians of {STARTS} starts.")
+    heading = "who | first page | first message: first word | later messages: first word"
+    table(heading, *rows)
+
+
+def copies() -> None:
+    """Measure how long a project takes to render, beside a template of one file."""
+    with tempfile.TemporaryDirectory() as folder:
+        single = Path(folder) / "single"
+        single.mkdir()
+        (single / "README.md").write_text("One file.\n", encoding="utf-8")
+        git = ["git", "-c", "user.name=Bench", "-c", "user.email=bench@example.com"]
+        for command in (["init", "--quiet"], ["add", "--all"], ["commit", "--quiet", "-m", "One"]):
+            subprocess.run([*git, *command], cwd=single, check=True)
+        seconds = {ROOT: [], single: []}
+        for number in range(STARTS):
+            for template, measured in seconds.items():
+                target = f"{folder}/{template.name}_{number}"
+                command = [COPIER, "copy", "--quiet", "--defaults", "--vcs-ref=HEAD"]
+                begin = time.perf_counter()
+                subprocess.run([*command, template, target], check=True, capture_output=True)
+                measured.append(time.perf_counter() - begin)
+    own, one = (median(measured) for measured in seconds.values())
+    say(
+        "## Rendering",
+        "",
+        f"`copier copy` takes {own:.2f} s, {own / one:.1f} x a template of one file.",
+        "",
+    )
+
+
+async def person(apps: Apps, provider: StandIn) -> None:
+    """Measure what one person sees in a browser.
+
+    Args:
+        apps: What is served, one after the other.
+        provider: The stand-in for the providers.
+    """
+    rows = []
+    async with browser.chromium() as chromium:
+        for name in PROVIDERS:
+            uses = [
+                await browser.first_use(chromium, apps.project(name), apps.environment(name))
+                for _ in range(STARTS)
+            ]
+            with apps.rendered(name) as server:
+                await at_once(load.streaming_app(server.url, LONG), 20, Waits())
+                direct = load.stand_in(name, provider.url, LONG)
+                waits = await browser.converse(chromium, server.url, LONG, direct, TYPED)
+            seen, alone = (median_and_95th(one.first) for one in waits)
+            over = (f"+{(a - b) * 1000:.0f}" for a, b in zip(seen, alone, strict=True))
+            rows.append((f"rendered, {name}", f"{median(uses):.1f}", *over))
+    say("## One person in a browser", "")
+    say(
+        f"Seconds from `uv run` to an input that takes text, median of {STARTS} starts; and milliseconds"
+    )
+    say(
+        f"from the stand-in's own first word to the one that is seen, in {TYPED - 1} messages in a row."
+    )
+    table("who | start | first word, median | 95th", *rows)
 
 
 async def streams(apps: Apps, provider: StandIn) -> None:
@@ -201,6 +216,7 @@ def say_streams(measured: dict[tuple[int, str], Waits]) -> None:
     for (people, name), waits in measured.items():
         for failure in sorted(set(waits.failures))[:3]:
             say(f"- {name}, {people} streams: {failure}")
+    say("")
 
 
 async def memory(apps: Apps) -> None:
@@ -280,7 +296,9 @@ async def measure(apps: Apps, provider: StandIn) -> None:
         apps: What is served.
         provider: The stand-in for the providers.
     """
+    copies()
     await starts(apps)
+    await person(apps, provider)
     await streams(apps, provider)
     await one_shot(apps)
     await memory(apps)

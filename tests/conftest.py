@@ -11,7 +11,7 @@ import pytest
 from combinations import COMBINATIONS, PAIRS, ROOT, Combination
 from pytest_copie.plugin import Copie
 
-pytest_plugins = ["coverage_table"]
+pytest_plugins = ["coverage_table", "in_browser"]
 COPIER = Path(sys.executable).with_name("copier")
 EVERY_COMBINATION = pytest.mark.parametrize(
     "combination", [*COMBINATIONS, *PAIRS], ids=lambda one: one.label

@@ -9,9 +9,9 @@ from pathlib import Path
 import processes
 from combinations import ROOT
 from copier import run_copy
+from in_browser import OPTIONS, PROGRAMS
 from playwright.sync_api import expect, sync_playwright
 from stand_in import FOLDER, StandIn
-from test_browser import OPTIONS, PROGRAMS
 
 QUESTIONS = ["What is a moving average?", "How do I make one in pandas?"]
 ENDINGS = ["the later it reacts.", "no seven days behind them."]

@@ -7,25 +7,21 @@ import faults
 import pytest
 from combinations import COMBINATIONS, Combination
 from faults import ENDLESS, PREFIX, FaultyProvider, healthy_answer
-from playwright.sync_api import Browser, Locator, expect
-from stand_in import StandIn
-from test_browser import (
+from in_browser import (
     ANSWERS,
     BOTH_MODES,
     FIRST,
     LATE,
     SECOND,
     Chat,
-    browser,
-    faulty,
     named,
     opened,
-    provider,
     said,
     turns,
 )
+from playwright.sync_api import Browser, Locator, expect
+from stand_in import StandIn
 
-__all__ = ["browser", "faulty", "provider"]  # fixtures
 DEMO = [one for one in COMBINATIONS if one["provider"] == "demo"]
 EVERY_DEMO = pytest.mark.parametrize("combination", DEMO, ids=lambda one: one.label)
 
