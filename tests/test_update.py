@@ -29,7 +29,7 @@ from copier._template import load_template_config
 from pytest_copie.plugin import Copie
 
 TEMPLATE = ("copier.yml", "template", "providers", "auth", "macros")
-MOST = 6  # versions beside the releases; more would take too long
+MOST = 4  # versions beside the releases; more would take too long
 
 
 def listed(*arguments: str) -> list[str]:
