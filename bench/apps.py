@@ -19,8 +19,6 @@ PROVIDERS = ("anthropic", "openai")
 GEVENT = ("--worker-class=gevent", "--workers=2")
 UV = os.environ.get("UV") or shutil.which("uv") or "uv"
 
-# All requests come from one address here, so that nobody may be told to wait.
-UNLIMITED = {"CHAT_RATE_LIMIT": "", "CHAT_DAILY_LIMIT": ""}
 # What the owner of this machine may have set: nothing of it may count.
 OWNERS = ("_KEY", "_BASE_URL", "_PROXY", "_proxy", "VIRTUAL_ENV")
 
@@ -83,7 +81,7 @@ class Apps:
             provider: Its provider.
         """
         inherited = {name: one for name, one in os.environ.items() if not name.endswith(OWNERS)}
-        return inherited | UNLIMITED | self._provider.environment(provider)
+        return inherited | processes.UNLIMITED | self._provider.environment(provider)
 
     @contextmanager
     def rendered(self, provider: str, mode: str = "streaming") -> Iterator[Server]:

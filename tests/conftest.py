@@ -49,8 +49,7 @@ def repository(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     copy = tmp_path_factory.mktemp("repository") / "template"
     shutil.copytree(template, copy)
     git("init", "--quiet", directory=copy)
-    git("add", "--all", directory=copy)
-    git("commit", "--quiet", "--message", "The template", directory=copy)
+    commit(copy)
     return copy
 
 
@@ -91,6 +90,17 @@ def git(*arguments: str, directory: Path) -> str:
     return subprocess.run(
         command, cwd=directory, check=True, capture_output=True, text=True, encoding="utf-8"
     ).stdout
+
+
+def commit(repository: Path, message: str = "Changes") -> None:
+    """Commit all that a repository holds.
+
+    Args:
+        repository: The repository.
+        message: What to say of it.
+    """
+    git("add", "--all", directory=repository)
+    git("commit", "--quiet", "--allow-empty", "--message", message, directory=repository)
 
 
 def copier(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -105,6 +105,19 @@ def wait_for(url: str, seconds: float = 60) -> str:
             if time.monotonic() > end:
                 raise
             time.sleep(0.05)
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Return as soon as a condition holds.
+
+    Args:
+        condition: What is waited for.
+        seconds: How long to wait at most.
+    """
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "It did not happen in time."
+        time.sleep(0.02)
 
 
 def start(project: Path, package: str, environment: dict[str, str], port: int) -> BaseProcess:

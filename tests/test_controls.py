@@ -1,9 +1,9 @@
 """The buttons around the chat, in a browser: stop, new chat, try again, copy, and what greets."""
 
-import time
 from pathlib import Path
 
 import faults
+import processes
 import pytest
 from combinations import COMBINATIONS, Combination
 from faults import ENDLESS, PREFIX, FaultyProvider, healthy_answer
@@ -100,24 +100,11 @@ def test_new_chat_does_not_wait(
     combination = named(f"openai_{mode}_full")
     with opened(browser, renders[combination.name], combination, faulty.environment()) as chat:
         chat.send(PREFIX + "silence")
-        wait_until_asked(faulty, PREFIX + "silence")
+        processes.until(lambda: faulty.asked(PREFIX + "silence"), seconds=5)
         button(chat, "New chat").click()
         expect(chat.conversation).to_be_empty()
         chat.ask(FIRST, healthy_answer(FIRST))
         assert faulty.asked(FIRST)[-1].turns == [("user", FIRST)]
-
-
-def wait_until_asked(faulty: FaultyProvider, question: str) -> None:
-    """Wait until a provider was asked a question.
-
-    Args:
-        faulty: The provider.
-        question: The question.
-    """
-    end = time.monotonic() + 5
-    while not faulty.asked(question):
-        assert time.monotonic() < end, "The question never arrived."
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("name", faults.APIS)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 from combinations import ROOT
-from conftest import copier, git
+from conftest import commit, copier, git
 from packaging.version import Version
 
 ENTRY = re.compile(r"^## (?:(\d+\.\d+\.\d+) - (\d{4}-\d{2}-\d{2})|Unreleased)\n\n\S", re.MULTILINE)
@@ -72,8 +72,7 @@ def written(clone: Path, unreleased: str) -> None:
     newest = re.search(r"^## \d", text, re.MULTILINE)
     assert start and newest
     path.write_text(text[: start.start()] + unreleased + text[newest.start() :], encoding="utf-8")
-    git("add", "--all", directory=clone)
-    git("commit", "--quiet", "--allow-empty", "--message", "Changes", directory=clone)
+    commit(clone)
 
 
 def release(clone: Path) -> subprocess.CompletedProcess[str]:
@@ -152,14 +151,13 @@ def test_owner_follows_releases(clone: Path, tmp_path: Path) -> None:
 
     first = released("# First")
     (clone / "template" / ".gitattributes").write_text("# Not yet\n", encoding="utf-8")
-    git("commit", "--quiet", "--all", "--message", "Not yet", directory=clone)
+    commit(clone)
     run = copier("copy", "--defaults", str(clone), str(project), directory=tmp_path)
     assert run.returncode == 0, run.stderr
     assert recorded() == first
     assert (project / ".gitattributes").read_text(encoding="utf-8") == "# First\n"
     git("init", "--quiet", directory=project)
-    git("add", "--all", directory=project)
-    git("commit", "--quiet", "--message", "Mine", directory=project)
+    commit(project)
     check = ("check-update", "--quiet")
     assert copier(*check, directory=project).returncode == 0
     second = released("# Second")

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -90,7 +90,7 @@ class Gunicorn:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        until(lambda: refuses(self.port))  # its workers take a moment longer
+        processes.until(lambda: refuses(self.port))  # its workers take a moment longer
 
 
 def stream(port: int, question: str) -> http.client.HTTPResponse:
@@ -183,19 +183,6 @@ class RoundRobin(socketserver.ThreadingTCPServer):
                 self.used.append(port)
                 faults.join(request, connection)
             return
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """Return as soon as a condition holds.
-
-    Args:
-        condition: What is waited for.
-        seconds: How long to wait at most.
-    """
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "It did not happen in time."
-        time.sleep(0.02)
 
 
 def refuses(port: int) -> bool:
@@ -312,7 +299,7 @@ def test_a_stop_lets_answers_end(renders: dict[str, Path], tmp_path: Path) -> No
         begin = response.read1(65536)
         server.process.send_signal(signal.SIGTERM)
         stopped = time.monotonic()
-        until(lambda: refuses(server.port))
+        processes.until(lambda: refuses(server.port))
         assert server.process.poll() is None
         assert (begin + response.read()).endswith(DONE)
         assert server.process.wait(GRACE) == 0
@@ -363,7 +350,7 @@ def test_log(combination: Combination, renders: dict[str, Path]) -> None:
         app = App(address, project, combination, stand_in=None)  # type: ignore[arg-type]
         question = "What is a pivot table?"
         parts = app.ask([], question)
-        until(lambda: len(answers(log())) == 1)
+        processes.until(lambda: len(answers(log())) == 1)
         (line,) = answers(log())
         assert float(line.pop("seconds")) >= float(line.pop("first_token", 0))
         known = {"tokens_in": "12", "tokens_out": "9", "stop_reason": LAST_WORD.get(name, "stop")}
@@ -372,7 +359,7 @@ def test_log(combination: Combination, renders: dict[str, Path]) -> None:
             limit, *_ = faults.FINISHED[name]
             for fault in (limit, "no reply"):
                 app.ask([], PREFIX + fault)
-            until(lambda: len(answers(log())) == 3)
+            processes.until(lambda: len(answers(log())) == 3)
             reasons = [one["stop_reason"] for one in answers(log())[1:]]
             assert reasons == [limit.split()[0], "APIConnectionError"]
             if app.streaming:
@@ -380,7 +367,7 @@ def test_log(combination: Combination, renders: dict[str, Path]) -> None:
                 response = stream(int(address.rpartition(":")[2]), PREFIX + ENDLESS)
                 response.read1(65536)
                 response.close()
-                until(lambda: len(answers(log())) == 4)
+                processes.until(lambda: len(answers(log())) == 4)
                 assert answers(log())[-1]["stop_reason"] == "closed"
         whole = "".join(parts)
         small = [] if name == "demo" else parts  # single words, which the log may use too

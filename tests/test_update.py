@@ -24,7 +24,7 @@ from combinations import (
     choices,
     is_asked,
 )
-from conftest import COPIER, copier, git, render
+from conftest import COPIER, commit, copier, git, render
 from copier._template import load_template_config
 from pytest_copie.plugin import Copie
 
@@ -105,8 +105,7 @@ def history(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         if path.name != ".git":
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     shutil.copytree(template, clone, dirs_exist_ok=True)
-    git("add", "--all", directory=clone)
-    git("commit", "--quiet", "--allow-empty", "--message", "The working tree", directory=clone)
+    commit(clone)
     return clone
 
 
@@ -128,18 +127,8 @@ def project_of(
     run = copier("copy", *options, str(history), str(project), directory=history)
     assert run.returncode == 0, run.stderr
     git("init", "--quiet", directory=project)
-    committed(project)
+    commit(project)
     return project
-
-
-def committed(project: Path) -> None:
-    """Commit all that a project holds.
-
-    Args:
-        project: The project.
-    """
-    git("add", "--all", directory=project)
-    git("commit", "--quiet", "--allow-empty", "--message", "Mine", directory=project)
 
 
 def updated(project: Path, **answers: object) -> None:
@@ -196,7 +185,7 @@ def test_changed_mind(
 ) -> None:
     project = project_of(history, tmp_path / "project", before, "HEAD")
     edit(project, before)
-    committed(project)
+    commit(project)
     (changed,) = (name for name in after if after[name] != before[name])
     updated(project, **{changed: after[changed]})
     fresh = render(copie, template, after)
@@ -228,7 +217,7 @@ def test_changed_text(history: Path, tmp_path: Path, question: str) -> None:
     combination = next(one for one in COMBINATIONS if is_asked(question, one))
     project = project_of(history, tmp_path / "project", combination, "HEAD")
     edit(project, combination)
-    committed(project)
+    commit(project)
     changed = {question: OTHER_TEXTS[question]}
     updated(project, **changed)
     fresh = project_of(history, tmp_path / "fresh", combination, "HEAD", **changed)
@@ -249,7 +238,7 @@ def test_what_a_person_wrote_stays(
 ) -> None:
     project = project_of(history, tmp_path / "project", combination, VERSIONS[version])
     edit(project, combination)
-    committed(project)
+    commit(project)
     updated(project)
     fresh = shutil.copytree(renders[combination.name], tmp_path / "fresh")
     edit(fresh, combination)
@@ -313,17 +302,17 @@ def test_conflict_is_marked_where_it_is(history: Path, tmp_path: Path) -> None:
     project = project_of(history, tmp_path / "project", combination, "HEAD")
     app = project / "src" / combination.name / "app.py"
     app.write_text(app.read_text(encoding="utf-8").replace(line, '"""Mine."""'), encoding="utf-8")
-    committed(project)
+    commit(project)
     newer = shutil.copytree(history, tmp_path / "newer")
     (theirs,) = newer.glob("template/src/*/app.py.jinja")
     text = theirs.read_text(encoding="utf-8")
     assert line in text
     theirs.write_text(text.replace(line, '"""Theirs."""'), encoding="utf-8")
-    committed(newer)
+    commit(newer)
     answers = project / ".copier-answers.yml"
     source = answers.read_text(encoding="utf-8").replace(str(history), str(newer))
     answers.write_text(source, encoding="utf-8")
-    committed(project)
+    commit(project)
     run = copier("update", "--defaults", "--vcs-ref", "HEAD", directory=project)
     assert run.returncode == 0, run.stderr
     unmerged = git("diff", "--name-only", "--diff-filter=U", directory=project).split()
@@ -338,7 +327,7 @@ def test_recopy_is_a_way_out(history: Path, renders: dict[str, Path], tmp_path: 
     combination = SAMPLES[0]
     project = project_of(history, tmp_path / "project", combination, VERSIONS[0])
     edit(project, combination)
-    committed(project)
+    commit(project)
     run = copier("recopy", "--defaults", "--overwrite", "--vcs-ref", "HEAD", directory=project)
     assert run.returncode == 0, run.stderr
     ours = project / "src" / combination.name / "numbers_of_ours.py"
@@ -362,10 +351,10 @@ def test_workflow_asks_for_the_update(history: Path, tmp_path: Path, case: str) 
     readme = "template/README.md.jinja"
     if case == "the same lines":
         rewritten(project / "README.md", "Mine.")
-    committed(project)
+    commit(project)
     if case != "nothing newer":
         rewritten(newer / readme, "Theirs.")
-        committed(newer)
+        commit(newer)
     if case == "no template":
         newer.rename(tmp_path / "elsewhere")
     remote = tmp_path / "remote"
