@@ -25,7 +25,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 from stand_in import Request, StandIn
-from test_wire import constant
+from test_wire import MARK, constant
 
 BOTH_MODES = pytest.mark.parametrize("mode", ["streaming", "one_shot"])
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
@@ -51,6 +51,7 @@ ANSWERS: dict[str, str] = {
 FIRST, SECOND, LONG = ANSWERS
 HTML = '<img src=x onerror="window.executed = true"> <script>window.executed = true</script>'
 DOTS = ".chat-loading-message"
+COST = rf"{MARK}? ?\S+ · \d+\.\d s( · \d+ tokens in, \d+ out)?"
 KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 
 # Keeps every text that could be read in each answer, and when it appeared.
@@ -140,7 +141,7 @@ class Chat:
         Args:
             endings: How each answer ends.
         """
-        whole = [re.compile(rf"{re.escape(ending)}\s*$") for ending in endings]
+        whole = [re.compile(rf"{re.escape(ending)}\s*({COST})?$") for ending in endings]
         expect(self.answers).to_have_text(whole)
         expect(self.questions).to_have_count(len(endings))
         expect(self.dots).to_have_count(0)

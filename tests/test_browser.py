@@ -16,6 +16,7 @@ from faults import ENDLESS, PREFIX, FaultyProvider, healthy_answer
 from in_browser import (
     ANSWERS,
     BOTH_MODES,
+    COST,
     FIRST,
     HTML,
     KEYS,
@@ -116,6 +117,9 @@ def assert_rendered(chat: Chat, question: str) -> None:
     expect(answer).not_to_contain_text("**")
     expect(answer).to_contain_text(HTML)
     expect(chat.questions.first).to_have_text(question)
+    cost = answer.locator("em > em")
+    expect(cost).to_have_text(re.compile(rf"^{COST}$"))
+    expect(cost).to_have_css("font-size", "12px")
     expect(chat.conversation.locator("img, script")).to_have_count(0)
     assert chat.page.evaluate("window.executed") is None
 

@@ -26,6 +26,7 @@ TIMEOUT = 1  # seconds, in the place of the minutes that a project waits
 LOGGED = "The chat could not answer"
 # What the app and the page say of themselves.
 OF_THE_APP = {
+    "TOKENS",
     "INVALID_REQUEST",
     "REQUEST_TOO_LARGE",
     "QUESTION_TOO_LONG",

@@ -24,6 +24,8 @@ Exchange = tuple[str, str]  # a question and its answer
 LONGEST_ANSWER = 4096  # tokens
 WINDOW = 10  # exchanges: what `history_turns` is unless somebody answers otherwise
 MARK = "\u2063"  # what follows it in an answer is for the person only
+# The last line of an answer that has any text: model, seconds and, if the provider tells, tokens.
+COST = re.compile(rf"\n\n{MARK}? \*_(\S+ · \d+\.\d s(?: · (\d+) tokens in, (\d+) out)?)_\*$")
 
 CONVERSATION = {
     "What is SQL?": "SQL is a language for tables.",
@@ -107,6 +109,7 @@ class App:
         self.model: str = next(models, "")
         dashboard = project / "src" / combination.name / "dashboard.py"
         self.system_prompt = constant(dashboard, "SYSTEM_PROMPT")
+        self.cost: re.Match[str] | None = None
         self._address = address
         with self._open("/_dash-dependencies") as response:
             callbacks = json.load(response)
@@ -117,8 +120,14 @@ class App:
             if "chat-store.data@" in callback["output"] and not callback["clientside_function"]
         )
 
+    @property
+    def tells_tokens(self) -> bool:
+        """Whether the provider tells how many tokens an answer took."""
+        asked_for = not (self.provider == "openai_compatible" and self.streaming)
+        return self.provider != "demo" and asked_for
+
     def ask(self, store: list[dict[str, str]], question: str) -> list[str]:
-        """Send a question, and return the parts of the answer as they came.
+        """Send a question, and return the parts of the answer as they came, without its cost.
 
         Args:
             store: The conversation, as the browser keeps it; the exchange is added to it.
@@ -153,7 +162,7 @@ class App:
             assert (operation["operation"], operation["location"]) == ("Append", [])
             store.append(operation["params"]["value"])
         if not self.streaming:
-            return [json.loads(store[-1]["content_json"])]
+            return self._without_cost([json.loads(store[-1]["content_json"])])
         assert json.loads(store[-1]["content_json"]) == ""
         source = changes["chat-sse"]
         options = source["options"]
@@ -162,7 +171,14 @@ class App:
             parts = list(events(response.read().decode()))
         # The browser's JSON leaves letters as they are.
         store[-1]["content_json"] = json.dumps("".join(parts), ensure_ascii=False)
-        return parts
+        return self._without_cost(parts)
+
+    def _without_cost(self, parts: list[str]) -> list[str]:
+        """Return the parts of an answer without its last line, which is kept as the newest cost."""
+        *others, last = parts
+        self.cost = COST.search(last)
+        last = COST.sub("", last)
+        return [*others, last] if last else others
 
     def _open(
         self, path: str, body: str | None = None, headers: dict[str, str] | None = None
@@ -326,7 +342,8 @@ def assert_asked(
         assert not requests
         assert_told(app, answer, exchanges, question)
     else:
-        assert answer == ANSWERS[question]
+        code_end = "\n```" if ANSWERS[question].count("```") % 2 else ""
+        assert answer == ANSWERS[question] + code_end
         assert len(requests) == 1
         assert_request(app, requests[0], promised(app, exchanges), question)
     if app.streaming:
@@ -369,7 +386,9 @@ def test_conversation(app: App) -> None:
     for question in CONVERSATION:
         answer = assert_asked(app, store, exchanges, question)
         exchanges.append((question, answer))
-    said = [json.loads(turn["content_json"]) for turn in store]
+        assert app.cost and app.cost[1].startswith(f"{app.model or 'demo'} · ")
+        assert (app.cost[2] is not None) is app.tells_tokens
+    said = [COST.sub("", json.loads(turn["content_json"])) for turn in store]
     assert said == [text for exchange in exchanges for text in exchange]
 
 
