@@ -136,6 +136,19 @@ def assert_ruff_is_content(*paths: Path | str) -> None:
         assert run.returncode == 0, run.stdout + run.stderr
 
 
+def assert_types(project: Path) -> None:
+    """Check that a rendered project's types are sound.
+
+    Args:
+        project: The rendered project.
+    """
+    ty = Path(sys.executable).with_name("ty")
+    run = subprocess.run(
+        [ty, "check", "--python", sys.prefix], cwd=project, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell how long each part took."""
     seconds: dict[str, float] = defaultdict(float)

@@ -1,11 +1,14 @@
 """The buttons around the chat, in a browser: stop, new chat, try again, copy, and what greets."""
 
+import re
+import shutil
 from pathlib import Path
 
 import faults
 import processes
 import pytest
 from combinations import COMBINATIONS, Combination
+from conftest import assert_ruff_is_content, assert_types
 from faults import ENDLESS, PREFIX, FaultyProvider, healthy_answer
 from in_browser import (
     ANSWERS,
@@ -240,3 +243,68 @@ def test_everything_can_be_reached_and_has_a_name(
         expect(chat.page.get_by_role("button", name="Send", exact=True)).to_be_visible()
         width = chat.page.evaluate("document.documentElement.scrollWidth")
         assert width == 390, "The page is wider than a phone."
+
+
+CHARTS = [one for one in DEMO if not one["streaming"]]
+CHARTS += [named(f"{name}_one_shot_full") for name in faults.APIS]
+
+
+def with_charts(project: Path, combination: Combination, copy: Path) -> None:
+    """Copy a project, and follow what its README says about charts.
+
+    Args:
+        project: The rendered project.
+        combination: Its answers.
+        copy: Where the copy goes.
+    """
+    shutil.copytree(project, copy)
+    package = copy / "src" / combination.name
+    readme = (copy / "README.md").read_text(encoding="utf-8")
+    module = re.search(r"`(src/\S+/charts\.py)`:\n\n```python\n(.+?)```\n", readme, re.DOTALL)
+    wiring = re.search(r"import `(\w+)` from `(\S+)` in the place of `(\w+)` from `(\S+)`", readme)
+    assert module and wiring
+    (copy / module[1]).write_text(module[2], encoding="utf-8")
+    app = (package / "app.py").read_text(encoding="utf-8")
+    old = f"from {wiring[4]} import {wiring[3]}\n"
+    assert old in app and app.count(wiring[3]) == 2
+    app = app.replace(old, f"from {wiring[2]} import {wiring[1]}\n").replace(wiring[3], wiring[1])
+    (package / "app.py").write_text(app, encoding="utf-8")
+
+
+@pytest.mark.parametrize("combination", CHARTS, ids=lambda one: one.label)
+def test_chart_of_the_readme(
+    renders: dict[str, Path],
+    browser: Browser,
+    provider: StandIn,
+    combination: Combination,
+    tmp_path: Path,
+) -> None:
+    project = tmp_path / "project"
+    with_charts(renders[combination.name], combination, project)
+    assert_ruff_is_content(project)
+    assert_types(project)
+    environment = provider.environment(combination["provider"])
+    with opened(browser, project, combination, environment) as chat:
+        first, second = chat.ending(FIRST), chat.ending(SECOND)
+        chat.ask(FIRST, first)
+        chart = chat.answers.nth(1).locator(".main-svg").first
+        for ask in (lambda: chat.send("/chart Japan"), button(chat, "Try again").click):
+            ask()
+            expect(chat.answers.nth(1)).to_contain_text("lifeExp")
+            expect(chat.button).to_be_enabled()
+            expect(chat.questions).to_have_count(2)
+        expect(chart).to_be_in_viewport(ratio=1)
+        chat.page.context.grant_permissions(["clipboard-read"])
+        button(chat, "Copy last answer").click()
+        assert "Japan" in chat.page.evaluate("navigator.clipboard.readText()")
+
+        before = len(provider.requests)
+        chat.send(SECOND)
+        expect(chat.answers.nth(2)).to_contain_text(second)
+        if chat.provider != "demo":
+            (request,) = provider.requests[before:]
+            earlier = [("user", FIRST), ("assistant", ANSWERS[FIRST])]
+            assert turns(request) == [*earlier, ("user", SECOND)]
+        chat.page.reload()
+        expect(chart).to_be_visible()
+        expect(chat.answers).to_have_count(3)

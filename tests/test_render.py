@@ -21,7 +21,7 @@ from combinations import (
     choices,
     is_asked,
 )
-from conftest import EVERY_COMBINATION, assert_ruff_is_content, git
+from conftest import EVERY_COMBINATION, assert_ruff_is_content, assert_types, git
 
 SDK = {
     "demo": set(),
@@ -176,13 +176,7 @@ def test_formatted_and_lint_clean(
 
 @EVERY_COMBINATION
 def test_types(renders: dict[str, Path], combination: Combination) -> None:
-    run = subprocess.run(
-        [TOOLS / "ty", "check", "--python", sys.prefix],
-        cwd=renders[combination.name],
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
+    assert_types(renders[combination.name])
 
 
 @EVERY_COMBINATION
