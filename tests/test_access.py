@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -223,6 +224,7 @@ LOGINS = pytest.mark.parametrize(
 )
 
 
+@cache
 def routes(project: Path, package: str) -> list[str]:
     """Return a path of each route in an app's URL map.
 

@@ -1,4 +1,4 @@
-"""The questions, asked by the real `copier` command: what is refused, and what renders from any name."""
+"""The questions: which answers are refused, and that a project renders from any name."""
 
 import ast
 import keyword
@@ -13,6 +13,7 @@ import pytest
 import yaml
 from combinations import CONFIGURATION, PROVIDERS, ROOT, choices
 from conftest import assert_ruff_is_content, copier
+from copier import run_copy
 from jinja2 import Environment, FileSystemLoader
 from pytest_copie.plugin import Copie
 
@@ -135,6 +136,18 @@ def destination(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(("answers", "message"), REFUSED)
 def test_wrong_answer_is_refused(
     template: Path, destination: Path, answers: dict[str, Any], message: str
+) -> None:
+    destination.parent.mkdir()
+    with pytest.raises(ValueError, match=re.escape(message)):
+        run_copy(str(template), destination, answers, defaults=True, quiet=True)
+    assert not list(destination.parent.iterdir()), "Something was written."
+
+
+@pytest.mark.parametrize(
+    ("message", "answers"), {message: answers for answers, message in REFUSED}.items()
+)
+def test_wrong_answer_is_refused_by_the_command(
+    template: Path, destination: Path, message: str, answers: dict[str, Any]
 ) -> None:
     destination.parent.mkdir()
     run = copier(
