@@ -273,7 +273,12 @@ def say_machine() -> None:
     names = re.findall(r"model name\s*: (.+)", cpu_info.read_text()) if cpu_info.exists() else []
     cpu, memory = (names or [platform.machine()])[0], psutil.virtual_memory().total / 1e9
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    say("# Results", "", "`uv run --isolated --group bench bench/run.py` measures, and writes this.", "")
+    say(
+        "# Results",
+        "",
+        "`uv run --isolated --group bench bench/run.py` measures, and writes this.",
+        "",
+    )
     say(f"- {datetime.now(UTC):%d %B %Y}, {os.cpu_count()} processors ({cpu}), {memory:.0f} GB")
     say(f"- {platform.system()}, Python {platform.python_version()}, {versions}")
     say_load("before")

@@ -51,7 +51,7 @@ ANSWERS: dict[str, str] = {
 FIRST, SECOND, LONG = ANSWERS
 HTML = '<img src=x onerror="window.executed = true"> <script>window.executed = true</script>'
 DOTS = ".chat-loading-message"
-COST = rf"{MARK}? ?\S+ · \d+\.\d s( · \d+ tokens in, \d+ out)?"
+COST = rf"{MARK}?\u200a?\S+ · \d+\.\d s( · \d+ tokens in, \d+ out)?"
 KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 
 # Keeps every text that could be read in each answer, and when it appeared.

@@ -25,7 +25,7 @@ LONGEST_ANSWER = 4096  # tokens
 WINDOW = 10  # exchanges: what `history_turns` is unless somebody answers otherwise
 MARK = "\u2063"  # what follows it in an answer is for the person only
 # The last line of an answer that has any text: model, seconds and, if the provider tells, tokens.
-COST = re.compile(rf"\n\n{MARK}? \*_(\S+ · \d+\.\d s(?: · (\d+) tokens in, (\d+) out)?)_\*$")
+COST = re.compile(rf"\n\n{MARK}?\u200a\*_(\S+ · \d+\.\d s(?: · (\d+) tokens in, (\d+) out)?)_\*$")
 
 CONVERSATION = {
     "What is SQL?": "SQL is a language for tables.",
