@@ -4,6 +4,7 @@ aimock's own journal holds a normalised form of each request, without `store` fo
 passes every byte on, in both directions, and keeps the requests as they were sent.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -133,9 +134,10 @@ def _recorder(port: int, requests: list[Request]) -> ThreadingHTTPServer:
                     self.send_header(name, value)
             self.send_header("Connection", "close")
             self.end_headers()
-            while chunk := response.read1(65536):
-                self.wfile.write(chunk)
-                self.wfile.flush()
+            with contextlib.suppress(BrokenPipeError):  # nobody listens any more
+                while chunk := response.read1(65536):
+                    self.wfile.write(chunk)
+                    self.wfile.flush()
             self.close_connection = True
 
         def log_message(self, format: str, *args: object) -> None:
