@@ -78,8 +78,11 @@ def test_buttons(renders: dict[str, Path], browser: Browser, combination: Combin
 
         chat.page.context.grant_permissions(["clipboard-read"])
         button(chat, "Copy last answer").click()
+        expect(button(chat, "Copy last answer")).to_have_class(re.compile(r"\bchat-copied\b"))
         copied = chat.page.evaluate("navigator.clipboard.readText()")
         assert f"> {SECOND}" in copied and copied.endswith("a model answers here.")
+
+        expect(button(chat, "Copy last answer")).not_to_have_class(re.compile(r"\bchat-copied\b"))
 
         button(chat, "New chat").click()
         expect(chat.answers).to_have_count(0)
