@@ -94,3 +94,9 @@ COMBINATIONS = combined(IN_THE_CORE)
 # The other answers, each of them at least once with each answer to any other question.
 PAIRS = combined(AllPairs(list(CHOICES.values()), previously_tested=IN_THE_CORE))
 PROVIDERS = choices("provider")
+# Files: the demo in both modes with each policy, each provider with each policy and both modes in turn.
+WITH_FILES = [
+    Combination(one | {"file_upload": True})
+    for number, one in enumerate(COMBINATIONS)
+    if one["provider"] == "demo" or one["streaming"] is (number % 2 == 0)
+]

@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from combinations import COMBINATIONS, PAIRS, ROOT, Combination
+from combinations import COMBINATIONS, PAIRS, ROOT, WITH_FILES, Combination
 from pytest_copie.plugin import Copie
 
 pytest_plugins = ["coverage_table", "in_browser"]
@@ -58,7 +58,7 @@ def renders(template: Path, copie_session: Copie) -> dict[str, Path]:
     """The rendered project of each combination, by name; the package is named like it."""
     return {
         combination.name: render(copie_session, template, combination)
-        for combination in [*COMBINATIONS, *PAIRS]
+        for combination in [*COMBINATIONS, *PAIRS, *WITH_FILES]
     }
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import processes
 import pytest
 import stand_in
-from combinations import COMBINATIONS, Combination
+from combinations import COMBINATIONS, WITH_FILES, Combination
 from faults import FaultyProvider
 from playwright.sync_api import (
     Browser,
@@ -261,7 +261,7 @@ def named(name: str) -> Combination:
     Args:
         name: Its name.
     """
-    return next(one for one in COMBINATIONS if one.name == name)
+    return next(one for one in [*COMBINATIONS, *WITH_FILES] if one.name == name)
 
 
 def said(project: Path, name: str) -> str:

@@ -17,6 +17,7 @@ from combinations import (
     PROVIDERS,
     QUESTIONS,
     ROOT,
+    WITH_FILES,
     Combination,
     choices,
     is_asked,
@@ -51,6 +52,7 @@ FILES = [
     "src/PACKAGE/app.py",
     "src/PACKAGE/assets/chat.css",
     "src/PACKAGE/assets/chat.js",
+    "src/PACKAGE/attachments.py",
     "src/PACKAGE/chat.py",
     "src/PACKAGE/controls.py",
     "src/PACKAGE/dashboard.py",
@@ -72,28 +74,30 @@ FILES = [
 
 # Which answers may change a file: whatever is not named here renders the same for all of them.
 MAY_DIFFER_BY = {
-    ".copier-answers.yml": {"provider", "streaming", "multi_turn", "auth"},
+    ".copier-answers.yml": {"provider", "streaming", "multi_turn", "auth", "file_upload"},
     ".env.example": {"provider", "auth"},
-    "README.md": {"provider", "streaming", "multi_turn", "auth"},
+    "README.md": {"provider", "streaming", "multi_turn", "auth", "file_upload"},
     "pyproject.toml": {"provider"},
     "src/PACKAGE/access.py": {"auth"},
     "src/PACKAGE/app.py": {"provider"},
-    "src/PACKAGE/assets/chat.js": {"streaming"},
+    "src/PACKAGE/assets/chat.css": {"file_upload"},
+    "src/PACKAGE/assets/chat.js": {"streaming", "file_upload"},
+    "src/PACKAGE/attachments.py": {"provider", "file_upload"},
     "src/PACKAGE/chat.py": {"provider", "streaming", "multi_turn"},
-    "src/PACKAGE/controls.py": {"provider", "streaming", "multi_turn"},
-    "src/PACKAGE/history.py": {"multi_turn"},
-    "src/PACKAGE/limits.py": {"streaming"},
+    "src/PACKAGE/controls.py": {"provider", "streaming", "multi_turn", "file_upload"},
+    "src/PACKAGE/history.py": {"multi_turn", "file_upload"},
+    "src/PACKAGE/limits.py": {"streaming", "file_upload"},
     "src/PACKAGE/log.py": {"provider", "auth"},
     "src/PACKAGE/notices.py": {"streaming"},
-    "src/PACKAGE/provider.py": {"provider", "streaming"},
-    "src/PACKAGE/sentences.py": {"provider", "streaming", "auth"},
+    "src/PACKAGE/provider.py": {"provider", "streaming", "file_upload"},
+    "src/PACKAGE/sentences.py": {"provider", "streaming", "auth", "file_upload"},
     "src/PACKAGE/serving.py": {"streaming"},
     "tests/conftest.py": {"provider"},
     "tests/test_access.py": {"auth"},
     "tests/test_app.py": {"streaming", "auth"},
     "tests/test_controls.py": {"streaming", "multi_turn"},
-    "tests/test_chat.py": {"provider", "streaming", "multi_turn"},
-    "tests/test_history.py": {"multi_turn"},
+    "tests/test_chat.py": {"provider", "streaming", "multi_turn", "file_upload"},
+    "tests/test_history.py": {"multi_turn", "file_upload"},
 }
 
 
@@ -235,10 +239,11 @@ def test_only_the_chosen_sdk_is_there(renders: dict[str, Path], combination: Com
 
 def test_files_differ_only_by_the_answers_they_may(renders: dict[str, Path]) -> None:
     """Compare each two renders that differ in one answer; app.py by its class's name alone."""
-    texts = {one.name: files(renders[one.name], one) for one in ALL}
+    rendered = [*ALL, *WITH_FILES]
+    texts = {one.name: files(renders[one.name], one) for one in rendered}
     seen: dict[str, set[str]] = {name: set() for name in FILES}
-    for one in ALL:
-        for other in ALL:
+    for one in rendered:
+        for other in rendered:
             changed = {question for question in one if one[question] != other.get(question)}
             if len(changed) == 1:
                 for name in FILES:

@@ -126,17 +126,23 @@ class App:
         asked_for = not (self.provider == "openai_compatible" and self.streaming)
         return self.provider != "demo" and asked_for
 
-    def ask(self, store: list[dict[str, str]], question: str) -> list[str]:
+    def ask(
+        self,
+        store: list[dict[str, Any]],
+        question: str,
+        files: list[dict[str, str]] | None = None,
+    ) -> list[str]:
         """Send a question, and return the parts of the answer as they came, without its cost.
 
         Args:
             store: The conversation, as the browser keeps it; the exchange is added to it.
             question: What the person typed.
+            files: What the person attached.
         """
         page = {
             "chat-chat-input.value": question,
             "chat-store.data": store,
-            "chat-file-store.data": None,
+            "chat-file-store.data": files,
             "chat-remember.checked": True,
         }
         # A click sets this one input, through a script of Vizro's.

@@ -1,0 +1,334 @@
+"""Files in the chat: what the model is sent of them, and what a person sees, in awkward orders too."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import processes
+import pytest
+from combinations import WITH_FILES, Combination
+from in_browser import ANSWERS, BOTH_MODES, FIRST, SECOND, Chat, named, opened, said
+from playwright.sync_api import Browser, FilePayload, Locator, expect
+from stand_in import StandIn
+from test_wire import App
+
+DEMO = [one for one in WITH_FILES if one["provider"] == "demo"]
+OTHERS = [one for one in WITH_FILES if one["provider"] != "demo"]
+# The policy is the same code for every provider, and the demo tells what each lets through.
+FORGETFUL, REMEMBERING = "single", "window"
+REFUSED = r"Failed to load resource"  # what Chromium says of a file that the server refuses
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+CSV = "\ufeffcity,people\nKöln,1087353\n"
+SAMPLES = {
+    "dot.png": PNG,
+    "photo.JPG": b"\xff\xd8\xff\xe0\x00\x10JFIF",
+    "dot.gif": b"GIF89a\x01\x00\x01\x00",
+    "dot.webp": b"RIFF\x0a\x00\x00\x00WEBPVP8 ",
+    "paper.pdf": b"%PDF-1.7\n",
+    "people.csv": CSV.encode(),
+    "notes.md": b"# Notes",
+    "data.json": b"{}",
+    "plain.txt": b"Plain",
+}
+MEDIA_TYPES = {
+    "dot.png": "image/png",
+    "photo.JPG": "image/jpeg",
+    "dot.gif": "image/gif",
+    "dot.webp": "image/webp",
+    "paper.pdf": "application/pdf",
+}
+
+
+def stored(names: list[str]) -> list[dict[str, str]]:
+    """Return samples as the browser keeps them; browsers do not know every kind.
+
+    Args:
+        names: The files' names.
+    """
+    return [
+        {
+            "filename": name,
+            "content": "data:application/octet-stream;base64," + in_base64(SAMPLES[name]),
+        }
+        for name in names
+    ]
+
+
+def in_base64(content: bytes) -> str:
+    """Return bytes in base64.
+
+    Args:
+        content: The bytes.
+    """
+    return base64.b64encode(content).decode()
+
+
+def part(provider: str, name: str) -> dict[str, Any]:
+    """Return the part of a question that a sample must become, by the provider's documentation.
+
+    Args:
+        provider: The provider.
+        name: The sample's name.
+    """
+    data, kind = in_base64(SAMPLES[name]), MEDIA_TYPES.get(name, "text/plain")
+    text = SAMPLES[name].decode("utf-8-sig") if kind == "text/plain" else ""
+    is_image = kind.startswith("image/")
+    if provider == "anthropic":
+        source = {"type": "base64", "media_type": kind, "data": data}
+        if text:
+            source = {"type": "text", "media_type": kind, "data": text}
+        image = {"type": "image", "source": source}
+        return image if is_image else {"type": "document", "source": source, "title": name}
+    url = f"data:{kind};base64,{data}"
+    if provider == "openai":
+        if text:
+            return {"type": "input_text", "text": f"{name}:\n\n{text}"}
+        if is_image:
+            return {"type": "input_image", "image_url": url, "detail": "auto"}
+        return {"type": "input_file", "filename": name, "file_data": url}
+    if text:
+        return {"type": "text", "text": f"{name}:\n\n{text}"}
+    return {"type": "image_url", "image_url": {"url": url}}
+
+
+@pytest.mark.parametrize(
+    "combination",
+    [one for one in OTHERS if one["multi_turn"] in (FORGETFUL, REMEMBERING)],
+    ids=lambda one: one.label,
+)
+def test_model_gets_files(
+    renders: dict[str, Path], provider: StandIn, combination: Combination
+) -> None:
+    project, name = renders[combination.name], combination["provider"]
+    names = [one for one in SAMPLES if one != "paper.pdf" or name != "openai_compatible"]
+    words = {"type": "input_text" if name == "openai" else "text", "text": FIRST}
+    with_files = [*(part(name, one) for one in names), words]
+    with processes.serving(project, combination.name, provider.environment(name)) as address:
+        app, store = App(address, project, combination, provider), []
+        assert "".join(app.ask(store, FIRST, stored(names))) == ANSWERS[FIRST]
+        assert sent(provider)[-1] == with_files
+        assert "".join(app.ask(store, SECOND)) == ANSWERS[SECOND]
+        earlier = [] if combination["multi_turn"] == FORGETFUL else [with_files, ANSWERS[FIRST]]
+        assert sent(provider) == [*earlier, SECOND]
+
+        before = len(provider.requests)
+        sentence = said(project, "WRONG_KIND").replace("{name}", "paper.docx")
+        docx = {"filename": "paper.docx", "content": "data:;base64,UEsDBA=="}
+        assert "".join(app.ask([], FIRST, [docx])).endswith(sentence)
+        if name == "openai_compatible":
+            assert "PDF" not in sentence
+            answer = "".join(app.ask([], FIRST, stored(["paper.pdf"])))
+            assert answer.endswith(sentence.replace("paper.docx", "paper.pdf"))
+        assert len(provider.requests) == before
+
+
+def sent(provider: StandIn) -> list[Any]:
+    """Return what was said by either side in the conversation that the model was sent last.
+
+    Args:
+        provider: The stand-in that was asked.
+    """
+    body = provider.requests[-1].body
+    turns = body.get("input") or body["messages"]
+    return [turn["content"] for turn in turns if turn["role"] != "system"]
+
+
+class Files:
+    """The files around the field to type in."""
+
+    def __init__(self, chat: Chat) -> None:
+        """Find the parts.
+
+        Args:
+            chat: The chat.
+        """
+        self.page = chat.page
+        self.field = chat.page.locator("#chat-upload input")
+        self.waiting = chat.page.locator("#chat-data-info .chat-file-chip")
+        self.shown = chat.conversation.locator(".chat-file-chip")
+        self.alert = chat.page.get_by_role("alert").locator("visible=true")
+
+    def choose(self, *names: str, content: bytes = PNG) -> None:
+        """Choose files in the browser's dialog.
+
+        Args:
+            names: Their names.
+            content: What each of them holds.
+        """
+        self.field.set_input_files([payload(name, content) for name in names])
+
+    def bring(self, kind: str, *names: str) -> None:
+        """Drop or paste pictures anywhere on the page.
+
+        Args:
+            kind: `drop` or `paste`.
+            names: The files' names.
+        """
+        self.field.wait_for(state="attached")
+        self.page.evaluate(
+            """([kind, names, data]) => {
+              const files = new DataTransfer();
+              const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt());
+              names.forEach((name) => files.items.add(new File([bytes], name)));
+              const options = { bubbles: true, cancelable: true };
+              const event = kind === "drop"
+                ? new DragEvent(kind, { ...options, dataTransfer: files })
+                : new ClipboardEvent(kind, { ...options, clipboardData: files });
+              document.querySelector("#chat-rendered-messages").dispatchEvent(event);
+            }""",
+            [kind, list(names), in_base64(PNG)],
+        )
+
+    def remove(self) -> Locator:
+        """Return the buttons that take a waiting file away."""
+        return self.page.get_by_role("button", name="Remove file", exact=True)
+
+
+def payload(name: str, content: bytes) -> FilePayload:
+    """Return a file to choose; the browser is not told its kind.
+
+    Args:
+        name: Its name.
+        content: What it holds.
+    """
+    return {"name": name, "mimeType": "", "buffer": content}
+
+
+@pytest.mark.parametrize("combination", DEMO, ids=lambda one: one.label)
+def test_files_in_awkward_orders(
+    renders: dict[str, Path], browser: Browser, combination: Combination
+) -> None:
+    project = renders[combination.name]
+    wrong_kind = said(project, "WRONG_KIND").replace("{name}", "setup.exe")
+    unreadable = said(project, "UNREADABLE_FILE").replace("{name}", "latin.txt")
+    no_room = said(project, "NO_ROOM")
+    with opened(browser, project, combination, {}, expected=REFUSED) as chat:
+        files, first, second = Files(chat), chat.ending(FIRST), chat.ending(SECOND)
+        ten = [f"{number}.png" for number in range(10)]
+        chat.box.fill(FIRST)
+        files.choose(*ten)
+        expect(files.waiting).to_have_count(10)
+        files.remove().last.click()
+        expect(files.waiting).to_have_count(9)
+        files.choose("9.png")
+        expect(files.waiting).to_have_count(10)
+
+        files.choose("setup.exe", content=b"MZ")
+        expect(files.alert).to_have_text(wrong_kind)
+        files.choose("latin.txt", content=b"\xff\xe4")
+        expect(files.alert).to_have_text(unreadable)
+        files.choose("photo.png", content=PNG + bytes(5_000_000))
+        expect(files.alert).to_have_text(no_room)
+        expect(files.waiting).to_have_count(10)
+        expect(chat.box).to_have_value(FIRST)
+
+        chat.ask(FIRST, first)
+        for name in ten:
+            expect(chat.answers.last).to_contain_text(f"Attached: {name} (image/png)")
+        expect(files.shown).to_have_count(10)
+        expect(files.waiting).to_have_count(0)
+
+        again = chat.page.get_by_role("button", name="Try again", exact=True)
+        files.choose("9.png")
+        expect(files.waiting).to_have_count(1)
+        expect(files.alert).to_have_count(0)
+        expect(again).to_be_hidden()
+        files.remove().click()
+        again.click()
+        chat.expect_answers(first)
+        expect(chat.answers.last).to_contain_text("Attached: 9.png (image/png)")
+        expect(files.shown).to_have_count(10)
+
+        chat.ask(SECOND, first, second)
+        remembered = combination["multi_turn"] != FORGETFUL
+        assert ("9.png" in str(chat.answers.last.text_content())) is remembered
+        chat.page.reload()
+        chat.expect_answers(first, second)
+        expect(files.shown).to_have_count(10)
+
+        chat.page.get_by_role("button", name="New chat", exact=True).click()
+        chat.ask(SECOND, second)
+        assert "Attached" not in str(chat.answers.last.text_content())
+
+
+# Lets what the server says of a file come late.
+SLOW = """
+const ask = window.fetch;
+window.fetch = async (resource, options) => {
+  const response = await ask(resource, options);
+  if (options?.body?.includes('"changedPropIds":["chat-upload.contents"]'))
+    await new Promise((resolve) => setTimeout(resolve, 700));
+  return response;
+};
+"""
+
+
+@BOTH_MODES
+def test_message_waits_for_its_files(renders: dict[str, Path], browser: Browser, mode: str) -> None:
+    combination = named(f"demo_{mode}_full_file_upload")
+    with opened(browser, renders[combination.name], combination, {}, SLOW, REFUSED) as chat:
+        files, first, second = Files(chat), chat.ending(FIRST), chat.ending(SECOND)
+        files.bring("drop", "dropped.png")
+        files.bring("paste", "pasted.png", "other.png")
+        chat.send(FIRST)
+        chat.expect_answers(first)
+        for name in ("dropped.png", "pasted.png", "other.png"):
+            expect(chat.answers.last).to_contain_text(f"Attached: {name} (image/png)")
+        expect(files.shown).to_have_count(3)
+
+        chat.box.fill(SECOND)
+        files.choose("setup.exe", content=b"MZ")
+        chat.box.press("Enter")
+        expect(files.alert).to_contain_text("setup.exe")
+        expect(chat.box).to_have_value(SECOND)
+        chat.ask(SECOND, first, second)
+
+
+@BOTH_MODES
+def test_lost_server_loses_no_file(renders: dict[str, Path], browser: Browser, mode: str) -> None:
+    combination = named(f"demo_{mode}_full_file_upload")
+    project = renders[combination.name]
+    expected = r"Failed to (load resource|fetch)|Callback"
+    with opened(browser, project, combination, {}, expected=expected) as chat:
+        files, lost = Files(chat), said(project, "APP_UNREACHABLE")
+        chat.ask(SECOND, chat.ending(SECOND))
+        files.choose("dot.png")
+        expect(files.waiting).to_have_count(1)
+        chat.page.context.set_offline(True)
+        files.choose("late.png")
+        expect(files.alert).to_have_text(lost)
+        chat.ask(FIRST, chat.ending(SECOND), lost)
+        expect(files.shown).to_contain_text("dot.png")
+        expect(files.waiting).to_have_count(0)
+        chat.page.context.set_offline(False)
+        chat.page.get_by_role("button", name="Try again", exact=True).click()
+        chat.expect_answers(chat.ending(SECOND), chat.ending(FIRST))
+        expect(chat.answers.last).to_contain_text("Attached: dot.png (image/png)")
+
+
+@pytest.mark.parametrize(
+    "combination",
+    [one for one in OTHERS if one["multi_turn"] == "full"],
+    ids=lambda one: one.label,
+)
+def test_picture_of_three_megabytes(
+    renders: dict[str, Path], browser: Browser, provider: StandIn, combination: Combination
+) -> None:
+    environment = provider.environment(combination["provider"])
+    picture = PNG + bytes(3_000_000)
+    with opened(browser, renders[combination.name], combination, environment) as chat:
+        files, first, second = Files(chat), chat.ending(FIRST), chat.ending(SECOND)
+        files.choose("photo.png", content=picture)
+        expect(files.waiting).to_have_count(1)
+        chat.ask(FIRST, first)
+        files.choose("other.png", content=picture)
+        expect(files.alert).to_have_text(said(renders[combination.name], "NO_ROOM"))
+        chat.page.reload()
+        chat.expect_answers(first)
+        chat.ask(SECOND, first, second)
+        asked, _, followed = sent(provider)
+        assert in_base64(picture) in str(asked)
+        assert followed == SECOND
