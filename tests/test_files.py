@@ -237,6 +237,9 @@ def test_files_in_awkward_orders(
         expect(files.alert).to_have_count(0)
         expect(again).to_be_hidden()
         files.remove().click()
+        files.choose("9.png")
+        expect(files.waiting).to_have_count(1)
+        files.remove().click()
         again.click()
         chat.expect_answers(first)
         expect(chat.answers.last).to_contain_text("Attached: 9.png (image/png)")
@@ -295,7 +298,7 @@ def test_lost_server_loses_no_file(renders: dict[str, Path], browser: Browser, m
     with opened(browser, project, combination, {}, expected=expected) as chat:
         files, lost = Files(chat), said(project, "APP_UNREACHABLE")
         chat.ask(SECOND, chat.ending(SECOND))
-        files.choose("dot.png")
+        files.choose("dot.png", content=PNG + bytes(3_000_000))
         expect(files.waiting).to_have_count(1)
         chat.page.context.set_offline(True)
         files.choose("late.png")
