@@ -211,7 +211,7 @@ def test_files_in_awkward_orders(
         chat.box.fill(FIRST)
         files.choose(*ten)
         expect(files.waiting).to_have_count(10)
-        files.remove().last.click()
+        files.remove().last.press("Enter")
         expect(files.waiting).to_have_count(9)
         files.choose("9.png")
         expect(files.waiting).to_have_count(10)
@@ -236,10 +236,11 @@ def test_files_in_awkward_orders(
         expect(files.waiting).to_have_count(1)
         expect(files.alert).to_have_count(0)
         expect(again).to_be_hidden()
-        files.remove().click()
+        files.remove().press("Enter")
+        expect(files.waiting).to_have_count(0)
         files.choose("9.png")
         expect(files.waiting).to_have_count(1)
-        files.remove().click()
+        files.remove().press("Enter")
         again.click()
         chat.expect_answers(first)
         expect(chat.answers.last).to_contain_text("Attached: 9.png (image/png)")
@@ -262,7 +263,7 @@ SLOW = """
 const ask = window.fetch;
 window.fetch = async (resource, options) => {
   const response = await ask(resource, options);
-  if (options?.body?.includes('"changedPropIds":["chat-upload.contents"]'))
+  if (/"output":"..chat-file-store/.test(options?.body))
     await new Promise((resolve) => setTimeout(resolve, 700));
   return response;
 };
@@ -282,12 +283,20 @@ def test_message_waits_for_its_files(renders: dict[str, Path], browser: Browser,
             expect(chat.answers.last).to_contain_text(f"Attached: {name} (image/png)")
         expect(files.shown).to_have_count(3)
 
+        files.choose("wrong.png")
+        expect(files.waiting).to_have_count(1)
+        files.remove().press("Enter")
+        files.choose("right.png")
+        expect(files.waiting).to_contain_text("right.png")
+        files.remove().press("Enter")
+
         chat.box.fill(SECOND)
         files.choose("setup.exe", content=b"MZ")
         chat.box.press("Enter")
         expect(files.alert).to_contain_text("setup.exe")
         expect(chat.box).to_have_value(SECOND)
         chat.ask(SECOND, first, second)
+        expect(files.shown).to_have_count(3)
 
 
 @BOTH_MODES
