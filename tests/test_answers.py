@@ -288,5 +288,6 @@ def test_defaults_are_the_ones_that_are_fixed(repository: Path, destination: Pat
         "anthropic_model": "claude-haiku-4-5-20251001",
         "streaming": True,
         "multi_turn": "full",
+        "file_upload": False,
         "auth": "none",
     }

@@ -160,26 +160,28 @@ class Files:
         """
         self.field.set_input_files([payload(name, content) for name in names])
 
-    def bring(self, kind: str, *names: str) -> None:
+    def bring(self, kind: str, *names: str, text: str = "") -> None:
         """Drop or paste pictures anywhere on the page.
 
         Args:
             kind: `drop` or `paste`.
             names: The files' names.
+            text: What comes with them, as from a spreadsheet.
         """
         self.field.wait_for(state="attached")
         self.page.evaluate(
-            """([kind, names, data]) => {
+            """([kind, names, data, text]) => {
               const files = new DataTransfer();
               const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt());
               names.forEach((name) => files.items.add(new File([bytes], name)));
+              if (text) files.setData("text", text);
               const options = { bubbles: true, cancelable: true };
               const event = kind === "drop"
                 ? new DragEvent(kind, { ...options, dataTransfer: files })
                 : new ClipboardEvent(kind, { ...options, clipboardData: files });
               document.querySelector("#chat-rendered-messages").dispatchEvent(event);
             }""",
-            [kind, list(names), in_base64(PNG)],
+            [kind, list(names), in_base64(PNG), text],
         )
 
     def remove(self) -> Locator:
@@ -277,6 +279,7 @@ def test_message_waits_for_its_files(renders: dict[str, Path], browser: Browser,
         files, first, second = Files(chat), chat.ending(FIRST), chat.ending(SECOND)
         files.bring("drop", "dropped.png")
         files.bring("paste", "pasted.png", "other.png")
+        files.bring("paste", "cells.png", text="2\t3")
         chat.send(FIRST)
         chat.expect_answers(first)
         for name in ("dropped.png", "pasted.png", "other.png"):
