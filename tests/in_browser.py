@@ -275,8 +275,8 @@ def said(project: Path, name: str) -> str:
     return constant(path, name)
 
 
-def turns(request: Request) -> list[tuple[str, str]]:
-    """Return who said what in the conversation that a provider was sent.
+def turns(request: Request) -> list[tuple[str, Any]]:
+    """Return who said what in the conversation that a provider was sent, in words or in parts.
 
     Args:
         request: What was sent.

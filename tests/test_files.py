@@ -7,7 +7,7 @@ from typing import Any
 import processes
 import pytest
 from combinations import WITH_FILES, Combination
-from in_browser import ANSWERS, BOTH_MODES, FIRST, SECOND, Chat, named, opened, said
+from in_browser import ANSWERS, BOTH_MODES, FIRST, SECOND, Chat, named, opened, said, turns
 from playwright.sync_api import Browser, FilePayload, Locator, expect
 from stand_in import StandIn
 from test_wire import App
@@ -131,9 +131,7 @@ def sent(provider: StandIn) -> list[Any]:
     Args:
         provider: The stand-in that was asked.
     """
-    body = provider.requests[-1].body
-    turns = body.get("input") or body["messages"]
-    return [turn["content"] for turn in turns if turn["role"] != "system"]
+    return [content for _, content in turns(provider.requests[-1])]
 
 
 class Files:
