@@ -19,7 +19,7 @@ import openai
 
 SECONDS = 60  # nobody waits longer
 
-MODELS = {"anthropic": "claude-haiku-4-5-20251001", "openai": "gpt-4.1-nano"}
+MODELS = {"anthropic": "claude-haiku-5-5", "openai": "gpt-6-luna"}
 
 
 @dataclass(frozen=True)

@@ -62,15 +62,16 @@ def renders(template: Path, copie_session: Copie) -> dict[str, Path]:
     }
 
 
-def render(copie: Copie, template: Path, combination: Combination) -> Path:
+def render(copie: Copie, template: Path, combination: Combination, **others: object) -> Path:
     """Render one project and return its directory.
 
     Args:
         copie: What renders.
         template: The directory of the template.
-        combination: The answers.
+        combination: The answers to the questions that offer a choice.
+        others: Answers to other questions.
     """
-    answers = {**combination, "package_name": combination.name}
+    answers = {**combination, "package_name": combination.name, **others}
     result = copie.copy(answers, template_dir=template)
     assert result.exception is None, result.exception
     assert result.project_dir is not None

@@ -28,6 +28,7 @@ from typing import Any
 
 PREFIX = "fault: "
 PART = "The first half of an answer: ½"
+THOUGHT = "The person wants to know whether all is well."
 OPEN_CODE = "It begins like this:\n\n```python\nprint(1)"
 KEY = "test-key-Zx81LmQ7"
 LONGEST_SILENCE = 30  # seconds; nobody waits for so long unless a time-out is missing
@@ -242,22 +243,29 @@ class Messages(Api):
 
     def begin(self) -> list[str]:
         message = self.whole("", "") | {"content": [], "stop_reason": None}
-        block = {"type": "text", "text": ""}
+        thinking = {"type": "thinking", "thinking": "", "signature": ""}
+        thought = {"type": "thinking_delta", "thinking": THOUGHT}
+        signature = {"type": "signature_delta", "signature": "EqQB"}
+        text = {"type": "text", "text": ""}
         return [
             self._event({"type": "message_start", "message": message}),
-            self._event({"type": "content_block_start", "index": 0, "content_block": block}),
+            self._event({"type": "content_block_start", "index": 0, "content_block": thinking}),
             self._event({"type": "ping"}),
+            self._event({"type": "content_block_delta", "index": 0, "delta": thought}),
+            self._event({"type": "content_block_delta", "index": 0, "delta": signature}),
+            self._event({"type": "content_block_stop", "index": 0}),
+            self._event({"type": "content_block_start", "index": 1, "content_block": text}),
         ]
 
     def token(self, text: str) -> str:
         delta = {"type": "text_delta", "text": text}
-        return self._event({"type": "content_block_delta", "index": 0, "delta": delta})
+        return self._event({"type": "content_block_delta", "index": 1, "delta": delta})
 
     def finish(self, text: str, reason: str) -> list[str]:
         end = {"stop_reason": reason or "end_turn", "stop_sequence": None}
         usage = {"output_tokens": 9}
         return [
-            self._event({"type": "content_block_stop", "index": 0}),
+            self._event({"type": "content_block_stop", "index": 1}),
             self._event({"type": "message_delta", "delta": end, "usage": usage}),
             self._event({"type": "message_stop"}),
         ]
@@ -268,7 +276,10 @@ class Messages(Api):
             "type": "message",
             "role": "assistant",
             "model": self.model,
-            "content": [{"type": "text", "text": text}] if text else [],
+            "content": [
+                {"type": "thinking", "thinking": THOUGHT, "signature": "EqQB"},
+                *([{"type": "text", "text": text}] if text else []),
+            ],
             "stop_reason": reason or "end_turn",
             "stop_sequence": None,
             "usage": {"input_tokens": 12, "output_tokens": 9},
@@ -301,7 +312,16 @@ class Responses(Api):
         return [
             self._event("response.created", response=started),
             self._event("response.in_progress", response=started),
-            self._event("response.output_item.added", output_index=0, item=item),
+            self._event("response.output_item.added", output_index=0, item=self._reasoning),
+            self._event(
+                "response.reasoning_summary_text.delta",
+                item_id=self._reasoning["id"],
+                output_index=0,
+                summary_index=0,
+                delta=THOUGHT,
+            ),
+            self._event("response.output_item.done", output_index=0, item=self._reasoning),
+            self._event("response.output_item.added", output_index=1, item=item),
             self._event("response.content_part.added", part=part, **self._place),
         ]
 
@@ -312,23 +332,24 @@ class Responses(Api):
         response = self.whole(text, reason)
         said = [self._event("response.output_text.done", text=text, logprobs=[], **self._place)]
         if reason == "refusal":
-            refusal = response["output"][0]["content"][0]["refusal"]
+            refusal = response["output"][1]["content"][0]["refusal"]
             said = [
                 self._event("response.refusal.delta", delta=refusal, **self._place),
                 self._event("response.refusal.done", refusal=refusal, **self._place),
             ]
-        item = response["output"][0] if response["output"] else self._message(text)
+        item = (response["output"][1:] or [self._message(text)])[0]
         return [
             *(said if text or reason == "refusal" else []),
-            self._event("response.output_item.done", output_index=0, item=item),
+            self._event("response.output_item.done", output_index=1, item=item),
             self._event(f"response.{response['status']}", response=response),
         ]
 
     def whole(self, text: str, reason: str) -> Json:
-        output = [self._message(text)] if text else []
+        output = [self._reasoning, *([self._message(text)] if text else [])]
         if reason == "refusal":
             refusal = {"type": "refusal", "refusal": "I cannot help with that."}
-            return self._response("completed", [self._message("") | {"content": [refusal]}])
+            refused = self._message("") | {"content": [refusal]}
+            return self._response("completed", [self._reasoning, refused])
         if reason in ("max_output_tokens", "content_filter"):
             return self._response("incomplete", output, incomplete_details={"reason": reason})
         if reason:
@@ -354,7 +375,12 @@ class Responses(Api):
 
     @property
     def _place(self) -> Json:
-        return {"item_id": f"msg_{self._id}", "output_index": 0, "content_index": 0}
+        return {"item_id": f"msg_{self._id}", "output_index": 1, "content_index": 0}
+
+    @property
+    def _reasoning(self) -> Json:
+        summary = [{"type": "summary_text", "text": THOUGHT}]
+        return {"id": f"rs_{self._id}", "type": "reasoning", "summary": summary}
 
     def _message(self, text: str) -> Json:
         part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
@@ -402,7 +428,11 @@ class Completions(Api):
     path = "/v1/chat/completions"
 
     def begin(self) -> list[str]:
-        return [self._chunk({"role": "assistant", "content": ""})]
+        return [
+            self._chunk({"role": "assistant", "content": ""}),
+            self._chunk({"reasoning_content": THOUGHT}),  # as vLLM names it
+            self._chunk({"content": "", "reasoning": THOUGHT}),  # as Ollama does
+        ]
 
     def token(self, text: str) -> str:
         return self._chunk({"content": text})
@@ -416,7 +446,7 @@ class Completions(Api):
         return [self._chunk({}, reason or "stop"), told, "data: [DONE]\n\n"]
 
     def whole(self, text: str, reason: str) -> Json:
-        message = {"role": "assistant", "content": text, "refusal": None}
+        message = {"role": "assistant", "content": text, "refusal": None, "reasoning": THOUGHT}
         if reason == "refusal":
             message |= {"content": None, "refusal": "I cannot help with that."}
             reason = "stop"
@@ -453,13 +483,20 @@ APIS: dict[str, type[Api]] = {
 
 
 def _refused(
-    sentence: str, status: int, kind: str, message: str, code: str | int | None = None
+    sentence: str,
+    status: int,
+    kind: str,
+    message: str,
+    code: str | int | None = None,
+    param: str | None = None,
 ) -> dict[str, Fault]:
     """Return a fault that says a status, with the API's own words; {key} and {model} are filled in."""
 
     def reply(api: Api) -> Reply:
-        words = message.format(key=api.key, model=api.model)
-        return Reply((json.dumps(api.problem(kind, words, code)),), status)
+        problem = api.problem(kind, message.format(key=api.key, model=api.model), code)
+        if param:
+            problem["error"]["param"] = param
+        return Reply((json.dumps(problem),), status)
 
     return {f"{status} {code or kind}: {message}": Fault(sentence, reply)}
 
@@ -489,6 +526,12 @@ ANTHROPIC_REFUSES = (
     | _refused("OVERLOADED", 529, "overloaded_error", "Overloaded")
     | _refused("BAD_REQUEST", 400, "invalid_request_error", "messages.0: must not be so")
     | _refused("BAD_REQUEST", 422, "invalid_request_error", "max_tokens: must not be so")
+    | _refused(
+        "WRONG_EFFORT",
+        400,
+        "invalid_request_error",
+        "This model does not support the effort parameter.",
+    )
     | _refused(
         "NO_CREDIT",
         400,
@@ -553,9 +596,27 @@ OPENAI_REFUSES = (
     | _refused("BAD_REQUEST", 422, "invalid_request_error", "Unprocessable.")
 )
 
+# What OpenAI says of a parameter names it in a field of its own; compatible servers only in words.
+OPENAI_REFUSES_EFFORT = _refused(
+    "WRONG_EFFORT",
+    400,
+    "invalid_request_error",
+    "Unsupported parameter: 'reasoning.effort' is not supported with this model.",
+    "unsupported_parameter",
+    "reasoning.effort",
+) | _refused(
+    "WRONG_EFFORT",
+    400,
+    "invalid_request_error",
+    "Unsupported value: 'none' is not supported with this model.",
+    "unsupported_value",
+    "reasoning.effort",
+)
+
 # The words of Ollama, vLLM and llama.cpp, which have no code for it, and of a filter of Azure's.
 COMPATIBLE_REFUSES = (
     _refused("UNKNOWN_MODEL", 404, "not_found_error", 'model "{model}" not found')
+    | _refused("WRONG_EFFORT", 400, "BadRequestError", "Unknown argument: reasoning_effort")
     | _refused("UNKNOWN_MODEL", 404, "NotFoundError", "The model `{model}` does not exist.")
     | _refused("REFUSAL", 400, "invalid_request_error", "The filter was hit.", "content_filter")
     | _refused(
@@ -765,7 +826,7 @@ def faults_of(provider: str, streaming: bool) -> dict[str, Fault]:
     """
     refuses = {
         "anthropic": ANTHROPIC_REFUSES,
-        "openai": OPENAI_REFUSES,
+        "openai": OPENAI_REFUSES | OPENAI_REFUSES_EFFORT,
         "openai_compatible": OPENAI_REFUSES | COMPATIBLE_REFUSES,
     }
     found = refuses[provider] | FOREIGN | FINISHED[provider] | _empty()

@@ -285,7 +285,7 @@ def test_defaults_are_the_ones_that_are_fixed(repository: Path, destination: Pat
         "project_name": "My Chat",
         "package_name": "my_chat",
         "provider": "anthropic",
-        "anthropic_model": "claude-haiku-4-5-20251001",
+        "anthropic_model": "claude-haiku-5-5",
         "streaming": True,
         "multi_turn": "full",
         "file_upload": False,

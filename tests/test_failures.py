@@ -20,7 +20,7 @@ import processes
 import pytest
 from combinations import COMBINATIONS, PROVIDERS, Combination
 from faults import KEY, PREFIX, Call, Fault, FaultyProvider, Proxy, healthy_answer
-from test_wire import MARK, App, constant, stored
+from test_wire import MARK, App, answered_model, constant, stored
 
 TIMEOUT = 1  # seconds, in the place of the minutes that a project waits
 LOGGED = "The chat could not answer"
@@ -162,7 +162,8 @@ def sentence(
     """
     base_url = next(value for name, value in environment.items() if name.endswith("_BASE_URL"))
     path = project / "src" / combination.name / "sentences.py"
-    return constant(path, name).replace("{url}", base_url)
+    model = answered_model(project)
+    return constant(path, name).replace("{url}", base_url).replace("{model}", model)
 
 
 def assert_one_sentence(served: Served, answer: str, name: str, received: str = "") -> None:

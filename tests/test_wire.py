@@ -104,9 +104,7 @@ class App:
         self.streaming: bool = combination["streaming"]
         self.multi_turn: str = combination["multi_turn"]
         self.stand_in = stand_in
-        answers = yaml.safe_load((project / ".copier-answers.yml").read_text(encoding="utf-8"))
-        models = (answer for question, answer in answers.items() if question.endswith("_model"))
-        self.model: str = next(models, "")
+        self.model = answered_model(project)
         dashboard = project / "src" / combination.name / "dashboard.py"
         self.system_prompt = constant(dashboard, "SYSTEM_PROMPT")
         self.cost: re.Match[str] | None = None
@@ -197,6 +195,16 @@ class App:
         return response
 
 
+def answered_model(project: Path) -> str:
+    """Return the name of the model that a project was rendered for; the demo has none.
+
+    Args:
+        project: The rendered project.
+    """
+    answers = yaml.safe_load((project / ".copier-answers.yml").read_text(encoding="utf-8"))
+    return next((text for question, text in answers.items() if question.endswith("_model")), "")
+
+
 def constant(path: Path, name: str) -> str:
     """Return the text of a constant in a Python file, without running the file.
 
@@ -280,6 +288,7 @@ def assert_request(app: App, request: Request, exchanges: list[Exchange], questi
             "/v1/messages",
             {
                 "max_tokens": LONGEST_ANSWER,
+                "output_config": {"effort": "low"},
                 "system": app.system_prompt,
                 "messages": turns,
             },
@@ -288,6 +297,7 @@ def assert_request(app: App, request: Request, exchanges: list[Exchange], questi
             "/v1/responses",
             {
                 "max_output_tokens": LONGEST_ANSWER,
+                "reasoning": {"effort": "none"},
                 "instructions": app.system_prompt,
                 "input": turns,
                 "store": False,
@@ -297,6 +307,7 @@ def assert_request(app: App, request: Request, exchanges: list[Exchange], questi
             "/v1/chat/completions",
             {
                 "max_tokens": LONGEST_ANSWER,
+                "reasoning_effort": None,
                 "messages": [{"role": "system", "content": app.system_prompt}, *turns],
             },
         ),
@@ -306,7 +317,8 @@ def assert_request(app: App, request: Request, exchanges: list[Exchange], questi
     body = {"stream": False} | request.body
     expected |= {"model": app.model, "stream": app.streaming}
     assert {name: body.get(name) for name in expected} == expected
-    assert not {"temperature", "top_p"} & body.keys()
+    assert not {"temperature", "top_p", "top_k"} & body.keys()
+    assert None not in body.values(), "A parameter without a value was sent."
 
 
 def assert_told(app: App, answer: str, exchanges: list[Exchange], question: str) -> None:

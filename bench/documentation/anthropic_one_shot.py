@@ -7,7 +7,7 @@ from vizro_experimental.chat import Chat, ChatAction, Message
 
 
 class ClaudeChat(ChatAction):
-    model: str = "claude-haiku-4-5-20251001"
+    model: str = "claude-haiku-5-5"
 
     def generate_response(self, messages: list[Message]) -> str:
         client = Anthropic()

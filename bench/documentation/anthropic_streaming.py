@@ -9,7 +9,7 @@ from vizro_experimental.chat import Chat, Message, StreamingChatAction
 
 
 class ClaudeChat(StreamingChatAction):
-    model: str = "claude-haiku-4-5-20251001"
+    model: str = "claude-haiku-5-5"
 
     def generate_response(self, messages: list[Message]) -> Iterator[str]:
         client = Anthropic()

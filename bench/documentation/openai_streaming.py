@@ -9,7 +9,7 @@ from vizro_experimental.chat import Chat, Message, StreamingChatAction
 
 
 class OpenAIChat(StreamingChatAction):
-    model: str = "gpt-4.1-nano"
+    model: str = "gpt-6-luna"
 
     def generate_response(self, messages: list[Message]) -> Iterator[str]:
         client = OpenAI()
