@@ -195,6 +195,8 @@ def refuses(port: int) -> bool:
         socket.create_connection(("127.0.0.1", port)).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # the server ended between the connection and its answer
+        return False
     return False
 
 
