@@ -922,7 +922,8 @@ def settings(provider: str, address: str, key: str = KEY) -> dict[str, str]:
     """
     if provider == "anthropic":
         return {"ANTHROPIC_API_KEY": key, "ANTHROPIC_BASE_URL": address}
-    return {"OPENAI_API_KEY": key, "OPENAI_BASE_URL": f"{address}/v1"}
+    prefix = {"openai": "OPENAI", "openai_compatible": "COMPATIBLE"}[provider]
+    return {f"{prefix}_API_KEY": key, f"{prefix}_BASE_URL": f"{address}/v1"}
 
 
 def _server(provider: FaultyProvider) -> ThreadingHTTPServer:

@@ -107,7 +107,10 @@ class StandIn:
                 "demo": {},
                 "anthropic": {"ANTHROPIC_API_KEY": "test", "ANTHROPIC_BASE_URL": self.url},
                 "openai": {"OPENAI_API_KEY": "test", "OPENAI_BASE_URL": f"{self.url}/v1"},
-                "openai_compatible": {"OPENAI_API_KEY": "", "OPENAI_BASE_URL": f"{self.url}/v1"},
+                "openai_compatible": {
+                    "COMPATIBLE_API_KEY": "",
+                    "COMPATIBLE_BASE_URL": f"{self.url}/v1",
+                },
             }[provider]
         )
 

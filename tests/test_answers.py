@@ -269,7 +269,12 @@ def test_real_command_copies_from_a_clone(
     assert answers["_commit"]
     told = " ".join(run.stderr.split())
     assert "uv run my-chat" in told
-    key = {"demo": "", "anthropic": "ANTHROPIC_API_KEY"}.get(provider, "OPENAI_API_KEY")
+    key = {
+        "demo": "",
+        "anthropic": "ANTHROPIC_API_KEY",
+        "openai": "OPENAI_API_KEY",
+        "openai_compatible": "COMPATIBLE_API_KEY",
+    }[provider]
     assert ("Copy .env.example to .env" in told) == bool(key)
     assert key in told
 

@@ -19,6 +19,8 @@ OWNERS_ENVIRONMENT = {
     "ANTHROPIC_BASE_URL": "http://127.0.0.1:9",
     "OPENAI_API_KEY": "a-real-key",
     "OPENAI_BASE_URL": "http://127.0.0.1:9",
+    "COMPATIBLE_API_KEY": "a-real-key",
+    "COMPATIBLE_BASE_URL": "http://127.0.0.1:9",
     "HTTP_PROXY": "http://127.0.0.1:9",
     "HTTPS_PROXY": "http://127.0.0.1:9",
     "ALL_PROXY": "http://127.0.0.1:9",

@@ -445,3 +445,32 @@ def test_texts_are_unharmed(app: App) -> None:
     for question in [*UNICODE, *AWKWARD, "What is SQL?"]:
         answer = assert_asked(app, store, exchanges, question)
         exchanges.append((question, answer))
+
+
+# What the SDK reads by itself, and what people export for OpenAI.
+EXPORTED = {
+    "OPENAI_API_KEY": "exported-key",
+    "OPENAI_ADMIN_KEY": "exported-admin-key",
+    "OPENAI_BASE_URL": "http://127.0.0.1:9",
+    "OPENAI_ORG_ID": "exported-organization",
+    "OPENAI_PROJECT_ID": "exported-project",
+    "OPENAI_CUSTOM_HEADERS": "Authorization: Bearer exported-header\nX-Exported: exported-too",
+}
+
+
+@pytest.mark.parametrize("key", ["", "a-key-of-its-own"])
+@pytest.mark.parametrize("mode", ["streaming", "one_shot"])
+def test_nothing_of_openai_reaches_a_compatible_server(
+    renders: dict[str, Path], stand_in: StandIn, mode: str, key: str
+) -> None:
+    name = f"openai_compatible_{mode}_full"
+    combination = next(one for one in COMBINATIONS if one.name == name)
+    project = renders[combination.name]
+    own = stand_in.environment("openai_compatible") | {"COMPATIBLE_API_KEY": key}
+    with processes.serving(project, combination.name, EXPORTED | own) as address:
+        app = App(address, project, combination, stand_in)
+        assert_asked(app, [], [], "What is SQL?")
+    headers = {name.lower(): text for name, text in stand_in.requests[-1].headers.items()}
+    assert headers["authorization"] == f"Bearer {key or 'none'}"
+    assert not {"openai-organization", "openai-project"} & headers.keys()
+    assert "exported" not in str(headers)
