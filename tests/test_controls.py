@@ -7,7 +7,7 @@ from pathlib import Path
 import faults
 import processes
 import pytest
-from combinations import COMBINATIONS, Combination
+from combinations import COMBINATIONS, ROOT, Combination
 from conftest import assert_ruff_is_content, assert_types
 from faults import ENDLESS, PREFIX, FaultyProvider, healthy_answer
 from in_browser import (
@@ -253,7 +253,7 @@ CHARTS += [named(f"{name}_one_shot_full") for name in faults.APIS]
 
 
 def with_charts(project: Path, combination: Combination, copy: Path) -> None:
-    """Copy a project, and follow what its README says about charts.
+    """Copy a project, and follow what docs/charts.md says.
 
     Args:
         project: The rendered project.
@@ -262,9 +262,11 @@ def with_charts(project: Path, combination: Combination, copy: Path) -> None:
     """
     shutil.copytree(project, copy)
     package = copy / "src" / combination.name
-    readme = (copy / "README.md").read_text(encoding="utf-8")
-    module = re.search(r"`(src/\S+/charts\.py)`:\n\n```python\n(.+?)```\n", readme, re.DOTALL)
-    wiring = re.search(r"import `(\w+)` from `(\S+)` in the place of `(\w+)` from `(\S+)`", readme)
+    (chat,) = re.findall(r"^class (\w+)\(", (package / "chat.py").read_text("utf-8"), re.MULTILINE)
+    guide = (ROOT / "docs" / "charts.md").read_text(encoding="utf-8")
+    guide = guide.replace("my_chat", combination.name).replace("DemoChat", chat)
+    module = re.search(r"`(src/\S+/charts\.py)`:\n\n```python\n(.+?)```\n", guide, re.DOTALL)
+    wiring = re.search(r"import `(\w+)` from `(\S+)` in the place of `(\w+)` from `(\S+)`", guide)
     assert module and wiring
     (copy / module[1]).write_text(module[2], encoding="utf-8")
     app = (package / "app.py").read_text(encoding="utf-8")
@@ -275,7 +277,7 @@ def with_charts(project: Path, combination: Combination, copy: Path) -> None:
 
 
 @pytest.mark.parametrize("combination", CHARTS, ids=lambda one: one.label)
-def test_chart_of_the_readme(
+def test_chart_of_the_guide(
     renders: dict[str, Path],
     browser: Browser,
     provider: StandIn,

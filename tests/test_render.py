@@ -32,6 +32,7 @@ SDK = {
 }
 ALL = [*COMBINATIONS, *PAIRS]
 TOOLS = Path(sys.executable).parent
+LONGEST_README = 150  # lines
 
 FILES = [
     ".copier-answers.yml",
@@ -211,6 +212,13 @@ def test_readme_shows_every_change_of_mind(
     assert {(question, answer) for question, answer in shown if choices(question)} == offered
     assert {question for question, _ in shown if not choices(question)} == texts - {"package_name"}
     assert len(shown) == len(set(shown))
+
+
+@EVERY_COMBINATION
+def test_readme_is_short(renders: dict[str, Path], combination: Combination) -> None:
+    """Details of one place to serve from belong into the template's docs/serving.md."""
+    readme = (renders[combination.name] / "README.md").read_text(encoding="utf-8")
+    assert len(readme.splitlines()) <= LONGEST_README
 
 
 @EVERY_COMBINATION
