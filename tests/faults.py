@@ -73,7 +73,7 @@ class Fault:
     """A way to fail.
 
     Attributes:
-        sentence: The name of the sentence in `sentences.py` that the person must read.
+        sentence: The name of the sentence in `notices.py` that the user must read.
         reply: What the provider sends back.
         received: The part of the answer that comes nevertheless.
         traceable: Whether the app can know what the provider calls the request.
@@ -191,7 +191,7 @@ class Api:
 
         Args:
             kind: The API's type for the error.
-            message: The message for a person.
+            message: The message for people.
             code: The API's code for the error.
         """
         raise NotImplementedError
@@ -201,7 +201,7 @@ class Api:
 
         Args:
             kind: The API's type for the error.
-            message: The message for a person.
+            message: The message for people.
             code: The API's code for the error.
         """
         raise NotImplementedError
@@ -368,7 +368,7 @@ class Responses(Api):
 
         Args:
             kind: The API's type for the error.
-            message: The message for a person.
+            message: The message for people.
             code: The API's code for the error.
         """
         return self._event("error", **self.problem(kind, message, code))
@@ -922,8 +922,7 @@ def settings(provider: str, address: str, key: str = KEY) -> dict[str, str]:
     """
     if provider == "anthropic":
         return {"ANTHROPIC_API_KEY": key, "ANTHROPIC_BASE_URL": address}
-    prefix = {"openai": "OPENAI", "openai_compatible": "COMPATIBLE"}[provider]
-    return {f"{prefix}_API_KEY": key, f"{prefix}_BASE_URL": f"{address}/v1"}
+    return {"OPENAI_API_KEY": key, "OPENAI_BASE_URL": f"{address}/v1"}
 
 
 def _server(provider: FaultyProvider) -> ThreadingHTTPServer:
@@ -1028,15 +1027,18 @@ def ask_with_settings(package: str, settings: list[dict[str, str]], answers: Pat
     Args:
         package: The name of the project's package.
         settings: The variables to set; the app starts with the first.
-        answers: The file to write the answers to.
+        answers: The file to write the streams to.
     """
     os.environ.update(settings[0])
-    (action,) = importlib.import_module(f"{package}.app").chat.actions
+    browser = importlib.import_module(f"{package}.app").app.dash.server.test_client()
+    body = {"messages": [{"role": "user", "content": "What is a table?"}]}
     heard = []
     for variables in settings:
         os.environ.update(variables)
-        message = {"role": "user", "content": "What is a table?"}
-        heard.append(["".join(action.generate_response([message])) for _ in range(2)])
+        # Both are read once in the life of an app.
+        importlib.import_module(f"{package}.settings").settings.cache_clear()
+        importlib.import_module(f"{package}.provider").client.cache_clear()
+        heard.append([browser.post("/chat", json=body).text for _ in range(2)])
     answers.write_text(json.dumps(heard), encoding="utf-8")
     return 0
 

@@ -242,7 +242,8 @@ def test_package_name_shadows_nothing() -> None:
         "hypothesis",
         "sortedcontainers",
         *("bump_my_version", "bumpversion", "bracex", "markdown_it", "markdown_it_py", "mdurl"),
-        *("pydantic_settings", "rich", "rich_click", "tomlkit", "wcmatch"),
+        *("rich", "rich_click", "tomlkit", "wcmatch"),
+        *("ag_ui", "ag_ui_protocol"),
     }
     taken = sys.stdlib_module_names | {*keyword.kwlist, *keyword.softkwlist} | installed - only_ours
     free = [name for name in taken if PACKAGE_NAME.fullmatch(name) and not problem(name)]
@@ -269,12 +270,7 @@ def test_real_command_copies_from_a_clone(
     assert answers["_commit"]
     told = " ".join(run.stderr.split())
     assert "uv run my-chat" in told
-    key = {
-        "demo": "",
-        "anthropic": "ANTHROPIC_API_KEY",
-        "openai": "OPENAI_API_KEY",
-        "openai_compatible": "COMPATIBLE_API_KEY",
-    }[provider]
+    key = {"demo": "", "anthropic": "ANTHROPIC_API_KEY"}.get(provider, "OPENAI_API_KEY")
     assert ("Copy .env.example to .env" in told) == bool(key)
     assert key in told
 
