@@ -1,9 +1,9 @@
 // The text of an answer as Markdown that dcc.Markdown can draw.
 window.chatMarkdown = (() => {
   const FENCED = /^[ \t>*+\-\d.]*(?<fence>`{3,}|~{3,})[^`\n]*\n[^]*?(?:^[ \t>]*\k<fence>|(?![^]))/;
-  const INDENTED = /(?<=^(?!(?:[-*+]|\d+[.)])\s)\S.*\n[ \t]*\n)(?:(?: {4}|\t).*\n?|[ \t]*\n)+/; // not in a list
+  const INDENTED = /(?<=^(?!(?:[-*+]|\d+[.)])\s)\S.*\n[ \t]*\n)(?:(?: {4}|\t).*\n?|[ \t]*\n)+/; // no list
   const IN_BACKTICKS = /(?<!`)(?<ticks>`+)(?!`)(?:(?!\n\n)[^])+?(?<!`)\k<ticks>(?!`)/;
-  const BLOCK_FORMULA = /(?<indent>^[ \t]*)?(?:\$\$|\\\[)(?<block>[^$]{1,2000}?)(?:\$\$|\\\])/;
+  const BLOCK_FORMULA = /(?:(?<indent>^[ \t]*)|)(?:\$\$|\\\[)(?<block>[^$]{1,2000}?)(?:\$\$|\\\])/;
   const FORMULA = /\\\((?<inline>[^$\n]{1,500}?)\\\)/;
   const LINK = /(?<image>!)?\[(?<label>[^[\]\n]*)\](?=\((?<address>[^\s)]+))/;
   const anyOf = (...patterns) => new RegExp(patterns.map(({ source }) => source).join("|"), "gm");
@@ -22,9 +22,9 @@ window.chatMarkdown = (() => {
     });
 
   // Very long text and very many marks would freeze the page.
-  const hasMany = (marks, text) => text.match(marks)?.length > 2000;
+  const many = (marks, text) => text.match(marks)?.length > 2000;
   const isPlain = (text) =>
-    text.length > 100_000 || hasMany(/[`~]/g, text) || hasMany(/[*_[>\\]/g, text.replace(CODE, ""));
+    text.length > 100_000 || many(/[`~]/g, text) || many(/[*_[>\\$]/g, text.replace(CODE, ""));
 
   return { toMarkdown, isPlain };
 })();
