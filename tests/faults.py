@@ -946,8 +946,10 @@ def _server(provider: FaultyProvider) -> ThreadingHTTPServer:
         def _send(self, reply: Reply, call: Call) -> None:
             if reply.pieces is not None:
                 self._headers(reply, call)
-                for piece in reply.pieces:
-                    self._piece(piece.encode(), reply)
+                pieces = [self._framed(piece.encode(), reply) for piece in reply.pieces]
+                # A reset drops what the system has not sent yet: one write is sent at once.
+                for data in [b"".join(pieces)] if reply.end is End.RESET else pieces:
+                    self.wfile.write(data)
             if reply.end is End.WHOLE:
                 if _is_stream(reply):
                     self.wfile.write(b"0\r\n\r\n")
@@ -976,9 +978,8 @@ def _server(provider: FaultyProvider) -> ThreadingHTTPServer:
                 self.send_header("Content-Length", str(length + more))
             self.end_headers()
 
-        def _piece(self, data: bytes, reply: Reply) -> None:
-            framed = b"%x\r\n%s\r\n" % (len(data), data) if _is_stream(reply) else data
-            self.wfile.write(framed)
+        def _framed(self, data: bytes, reply: Reply) -> bytes:
+            return b"%x\r\n%s\r\n" % (len(data), data) if _is_stream(reply) else data
 
         def _go_on(self, reply: Reply, call: Call) -> None:
             """Say nothing, or the same for ever, until the client closes the connection."""
@@ -988,7 +989,7 @@ def _server(provider: FaultyProvider) -> ThreadingHTTPServer:
                 while not select.select([self.connection], [], [], pause)[0]:
                     if reply.end is End.SILENCE or not reply.pieces:
                         return
-                    self._piece(reply.pieces[-1].encode(), reply)
+                    self.wfile.write(self._framed(reply.pieces[-1].encode(), reply))
             call.seconds = time.monotonic() - begin
             call.closed.set()
 
