@@ -73,7 +73,7 @@ class Fault:
     """A way to fail.
 
     Attributes:
-        sentence: The name of the sentence in `sentences.py` that the person must read.
+        sentence: The name of the sentence in `notices.py` that the user must read.
         reply: What the provider sends back.
         received: The part of the answer that comes nevertheless.
         traceable: Whether the app can know what the provider calls the request.
@@ -191,7 +191,7 @@ class Api:
 
         Args:
             kind: The API's type for the error.
-            message: The message for a person.
+            message: The message for people.
             code: The API's code for the error.
         """
         raise NotImplementedError
@@ -201,7 +201,7 @@ class Api:
 
         Args:
             kind: The API's type for the error.
-            message: The message for a person.
+            message: The message for people.
             code: The API's code for the error.
         """
         raise NotImplementedError
@@ -368,7 +368,7 @@ class Responses(Api):
 
         Args:
             kind: The API's type for the error.
-            message: The message for a person.
+            message: The message for people.
             code: The API's code for the error.
         """
         return self._event("error", **self.problem(kind, message, code))
@@ -947,8 +947,10 @@ def _server(provider: FaultyProvider) -> ThreadingHTTPServer:
         def _send(self, reply: Reply, call: Call) -> None:
             if reply.pieces is not None:
                 self._headers(reply, call)
-                for piece in reply.pieces:
-                    self._piece(piece.encode(), reply)
+                pieces = [self._framed(piece.encode(), reply) for piece in reply.pieces]
+                # A reset drops what the system has not sent yet: one write is sent at once.
+                for data in [b"".join(pieces)] if reply.end is End.RESET else pieces:
+                    self.wfile.write(data)
             if reply.end is End.WHOLE:
                 if _is_stream(reply):
                     self.wfile.write(b"0\r\n\r\n")
@@ -977,9 +979,8 @@ def _server(provider: FaultyProvider) -> ThreadingHTTPServer:
                 self.send_header("Content-Length", str(length + more))
             self.end_headers()
 
-        def _piece(self, data: bytes, reply: Reply) -> None:
-            framed = b"%x\r\n%s\r\n" % (len(data), data) if _is_stream(reply) else data
-            self.wfile.write(framed)
+        def _framed(self, data: bytes, reply: Reply) -> bytes:
+            return b"%x\r\n%s\r\n" % (len(data), data) if _is_stream(reply) else data
 
         def _go_on(self, reply: Reply, call: Call) -> None:
             """Say nothing, or the same for ever, until the client closes the connection."""
@@ -989,7 +990,7 @@ def _server(provider: FaultyProvider) -> ThreadingHTTPServer:
                 while not select.select([self.connection], [], [], pause)[0]:
                     if reply.end is End.SILENCE or not reply.pieces:
                         return
-                    self._piece(reply.pieces[-1].encode(), reply)
+                    self.wfile.write(self._framed(reply.pieces[-1].encode(), reply))
             call.seconds = time.monotonic() - begin
             call.closed.set()
 
@@ -1028,15 +1029,18 @@ def ask_with_settings(package: str, settings: list[dict[str, str]], answers: Pat
     Args:
         package: The name of the project's package.
         settings: The variables to set; the app starts with the first.
-        answers: The file to write the answers to.
+        answers: The file to write the streams to.
     """
     os.environ.update(settings[0])
-    (action,) = importlib.import_module(f"{package}.app").chat.actions
+    browser = importlib.import_module(f"{package}.app").app.dash.server.test_client()
+    body = {"messages": [{"role": "user", "content": "What is a table?"}]}
     heard = []
     for variables in settings:
         os.environ.update(variables)
-        message = {"role": "user", "content": "What is a table?"}
-        heard.append(["".join(action.generate_response([message])) for _ in range(2)])
+        # Both are read once in the life of an app.
+        importlib.import_module(f"{package}.settings").settings.cache_clear()
+        importlib.import_module(f"{package}.provider").client.cache_clear()
+        heard.append([browser.post("/chat", json=body).text for _ in range(2)])
     answers.write_text(json.dumps(heard), encoding="utf-8")
     return 0
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import runpy
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,13 +20,14 @@ from playwright.sync_api import (
     Browser,
     ConsoleMessage,
     HttpCredentials,
+    Locator,
     Page,
+    Route,
     ViewportSize,
     expect,
     sync_playwright,
 )
 from stand_in import Request, StandIn
-from test_wire import MARK, constant
 
 BOTH_MODES = pytest.mark.parametrize("mode", ["streaming", "one_shot"])
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
@@ -40,8 +42,8 @@ OPTIONS = [
     "--no-proxy-server",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
-# Where the page looks for its icons, one host after the other.
-ICON_HOSTS = {"api.iconify.design", "api.simplesvg.com", "api.unisvg.com"}
+# Where the page sends its questions.
+ENDPOINT = re.compile(r"/chat$")
 
 FIXTURES = stand_in.FOLDER / "fixtures" / "browser.json"
 ANSWERS: dict[str, str] = {
@@ -50,51 +52,28 @@ ANSWERS: dict[str, str] = {
 }
 FIRST, SECOND, LONG = ANSWERS
 HTML = '<img src=x onerror="window.executed = true"> <script>window.executed = true</script>'
-DOTS = ".chat-loading-message"
-COST = rf"{MARK}?\u200a?\S+ · \d+\.\d s( · \d+ tokens in, \d+ out)?"
+USAGE = re.compile(r"^(\S+ · )?\d+(\.\d)? s( · [\d,]+ tokens in, [\d,]+ out)?$")
 KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 
 # Keeps every text that could be read in each answer, and when it appeared.
 WATCH = """
 window.seen = [];
 new MutationObserver(() => {
-  const answers = document.querySelectorAll(
-    "#chat-rendered-messages .chat-assistant-message:not(.chat-loading-message)"
-  );
-  answers.forEach((answer, index) => {
+  document.querySelectorAll("#chat-conversation .chat-answer").forEach((answer, index) => {
     const texts = (window.seen[index] ??= []);
-    const text = answer.textContent;
+    const copy = answer.cloneNode(true);
+    copy.querySelectorAll("button").forEach((button) => button.remove());
+    const text = copy.textContent;
     if (text && texts.at(-1)?.text !== text) texts.push({ text, at: performance.now() });
   });
 }).observe(document, { subtree: true, childList: true, characterData: true });
 """
-
-# vizro-experimental asks at the same time for the conversation that a page opens with, for the
-# question's bubble and for the answer: this lets the answer to one of the first two come late. A
-# page whose answers stream does not ask for the bubble.
-LATE = """
-const ask = window.fetch;
-window.fetch = async (resource, options) => {
-  const response = await ask(resource, options);
-  if (/%s/.test(options?.body)) {
-    await new Promise((resolve) => setTimeout(resolve, 1000));
-    window.lateCame = true;
-  }
-  return response;
-};
-"""
-REQUESTS = {
-    "bubble": r'"changedPropIds":\["chat-send-button\.n_clicks"\]',
-    "page": r'"output":"\.\.chat-hidden-messages.*"changedPropIds":\[\]',
-}
-# What Chromium and Dash say of a server that refuses or is gone; Dash reads a 401 twice.
-NO_SERVER = (
-    r"Failed to load resource|Callback failed|Callback error updating|body stream already read"
-)
+# What Chromium says of an app that refuses or is gone.
+NO_SERVER = r"Failed to load resource"
 
 
 class Chat:
-    """The chat in one tab, as a person uses it."""
+    """The chat in one tab, as a user finds it: by role and name where there is one."""
 
     def __init__(self, page: Page, combination: Combination) -> None:
         """Find the parts of the chat.
@@ -106,12 +85,26 @@ class Chat:
         self.page = page
         self.provider: str = combination["provider"]
         self.streaming: bool = combination["streaming"]
-        self.box = page.locator("#chat-chat-input")
-        self.conversation = page.locator("#chat-rendered-messages")
-        self.questions = self.conversation.locator(".chat-user-message")
-        self.answers = self.conversation.locator(f".chat-assistant-message:not({DOTS})")
-        self.dots = self.conversation.locator(DOTS)
-        self.button = page.locator("#chat-send-button")
+        self.root = page.locator("#chat")
+        self.box = page.get_by_role("textbox", name="Message", exact=True)
+        self.conversation = page.get_by_role("log", name="Conversation", exact=True)
+        self.questions = self.conversation.locator(".chat-question")
+        self.answers = self.conversation.locator(".chat-answer")
+        self.notices = self.conversation.locator(".chat-notice")
+        self.usage = self.conversation.locator(".chat-usage")
+        self.examples = page.locator(".chat-example")
+        self.queued = page.locator(".chat-queued")
+        self.hint = self.root.get_by_role("status")
+        self.alert = page.locator(".chat-composer").get_by_role("alert")
+        self.switch = page.get_by_role("switch", name="Remember this conversation", exact=True)
+
+    def button(self, name: str) -> Locator:
+        """Return a button, or one for each message.
+
+        Args:
+            name: Its accessible name.
+        """
+        return self.root.get_by_role("button", name=name, exact=True)
 
     def send(self, question: str) -> None:
         """Type a question and send it with Enter.
@@ -120,8 +113,6 @@ class Chat:
             question: What to type.
         """
         self.box.fill(question)
-        # The page listens to Enter only after it has seen the first change.
-        expect(self.box).to_have_attribute("data-listener-added", "true")
         self.box.press("Enter")
         expect(self.box).to_have_value("")
 
@@ -139,13 +130,51 @@ class Chat:
         """Wait until the conversation has these answers, whole, and the next question can be sent.
 
         Args:
-            endings: How each answer ends.
+            endings: How each answer ends, in its text or in the sentence of its callout.
         """
-        whole = [re.compile(rf"{re.escape(ending)}\s*({COST})?$") for ending in endings]
+        whole = [re.compile(rf"{re.escape(one)}\s*(refreshTry again)?$") for one in endings]
         expect(self.answers).to_have_text(whole)
         expect(self.questions).to_have_count(len(endings))
-        expect(self.dots).to_have_count(0)
-        expect(self.button).to_be_enabled()
+        self.expect_state("ready")
+        expect(self.button("Send")).to_be_visible()
+
+    def expect_failure(self, sentence: str) -> None:
+        """Check that the last answer ends in a callout that offers to try again.
+
+        Args:
+            sentence: The sentence in the callout, or its end.
+        """
+        callout = self.answers.last.locator(".chat-notice")
+        expect(callout).to_have_role("alert")
+        expect(callout).to_contain_text(sentence)
+        expect(callout.get_by_role("button", name="Try again", exact=True)).to_be_visible()
+        expect(self.button("Try again")).to_have_count(1)
+
+    def expect_state(self, state: str) -> None:
+        """Wait for a state of the chat.
+
+        Args:
+            state: `empty`, `answering` or `ready`.
+        """
+        expect(self.root).to_have_attribute("data-state", state)
+
+    def expect_empty(self) -> None:
+        """Wait until no conversation is left."""
+        self.expect_state("empty")
+        expect(self.questions).to_have_count(0)
+        expect(self.answers).to_have_count(0)
+
+    def expect_part(self) -> str:
+        """Wait until the last answer has begun and grows, and return what it says."""
+        self.expect_state("answering")
+        expect(self.answers.last).not_to_be_empty()
+        before = str(self.answers.last.text_content())
+        expect(self.answers.last).not_to_have_text(before)
+        return before
+
+    def expect_focus(self) -> None:
+        """Check that the field to type in has the focus."""
+        expect(self.box).to_be_focused()
 
     def seen(self, index: int) -> list[dict[str, Any]]:
         """Return every text that could be read in an answer, and when it appeared.
@@ -156,6 +185,11 @@ class Chat:
         texts: list[dict[str, Any]] = self.page.evaluate("index => window.seen[index]", index)
         return texts
 
+    def copied(self) -> str:
+        """Return what the clipboard holds."""
+        self.page.context.grant_permissions(["clipboard-read"])
+        return str(self.page.evaluate("navigator.clipboard.readText()"))
+
     def ending(self, question: str) -> str:
         """Return the last line of the answer to a question.
 
@@ -165,6 +199,33 @@ class Chat:
         if self.provider == "demo":
             return "Choose another provider with copier update, and a model answers here."
         return ANSWERS[question].splitlines()[-1]
+
+
+class Held:
+    """The next questions, held back on their way to the app."""
+
+    def __init__(self, chat: Chat) -> None:
+        """Hold back what is sent from now on.
+
+        Args:
+            chat: The chat that sends.
+        """
+        self._routes: list[Route] = []
+        self._is_open = False
+        chat.page.route(ENDPOINT, self._take)
+
+    def _take(self, route: Route) -> None:
+        if self._is_open:
+            route.continue_()
+        else:
+            self._routes.append(route)
+
+    def release(self) -> None:
+        """Let the questions pass, and those that follow."""
+        assert self._routes, "Nothing was sent."
+        self._is_open = True
+        for route in self._routes:
+            route.continue_()
 
 
 @pytest.fixture(scope="session")
@@ -225,7 +286,8 @@ def visited(
     expected: str = "$^",
     login: HttpCredentials | None = None,
 ) -> Iterator[Chat]:
-    """Open an app; at the end, nothing in the console may be our fault.
+    """Open an app; at the end, nothing in the console may be our fault,
+    and all requests must have gone to the app.
 
     Args:
         browser: The browser.
@@ -236,11 +298,10 @@ def visited(
         login: What the person enters where the app asks for a name and a password.
     """
     errors: list[str] = []
+    requested: list[str] = []
 
     def keep(message: ConsoleMessage) -> None:
-        host = urlsplit(message.location["url"]).hostname
-        icon = message.text.startswith("Failed to load resource") and host in ICON_HOSTS
-        if message.type == "error" and not icon:
+        if message.type == "error":
             errors.append(f"{message.text} ({message.location['url']})")
 
     size: ViewportSize = {"width": 1200, "height": 800}
@@ -249,10 +310,24 @@ def visited(
         context.add_init_script(script)
         context.on("console", keep)
         context.on("weberror", lambda error: errors.append(str(error.error)))
+        context.on("request", lambda request: requested.append(request.url))
         chat = Chat(context.new_page(), combination)
         chat.page.goto(address)
         yield chat
         assert not [error for error in errors if not re.search(expected, error)]
+        assert requested
+        assert not [url for url in requested if not is_own(url, address)]
+
+
+def is_own(url: str, address: str) -> bool:
+    """Return whether a request goes to an app, or stays in the browser.
+
+    Args:
+        url: What was requested.
+        address: Where the app is.
+    """
+    parts, own = urlsplit(url), urlsplit(address)
+    return parts.scheme in ("data", "blob") or parts[:2] == own[:2]
 
 
 def named(name: str) -> Combination:
@@ -265,14 +340,15 @@ def named(name: str) -> Combination:
 
 
 def said(project: Path, name: str) -> str:
-    """Return what a project says about a failure.
+    """Return a sentence or a label of a project.
 
     Args:
         project: The rendered project.
-        name: The sentence's name.
+        name: The name of the constant in `notices.py`, or the key in its `PAGE`.
     """
-    (path,) = project.glob("src/*/sentences.py")
-    return constant(path, name)
+    (path,) = project.glob("src/*/notices.py")
+    notices = runpy.run_path(str(path))
+    return str((notices | notices["PAGE"])[name])
 
 
 def turns(request: Request) -> list[tuple[str, Any]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-UNLIMITED = {"CHAT_RATE_LIMIT": "", "CHAT_DAILY_LIMIT": ""}  # tests ask faster than people
+UNLIMITED = {"CHAT_RATE_LIMIT": "off", "CHAT_DAILY_LIMIT": "off"}  # tests ask faster than users
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 CONTEXT = multiprocessing.get_context(METHOD)
 if METHOD == "forkserver":
@@ -133,6 +133,23 @@ def start(project: Path, package: str, environment: dict[str, str], port: int) -
     process = run(serve, project, package, environment=UNLIMITED | environment | address)
     wait_for(f"http://127.0.0.1:{port}/")
     return process
+
+
+def assert_stops(project: Path, package: str, variable: str, environment: dict[str, str]) -> None:
+    """Check that a setting stops a project's app with one line that says what is expected of it.
+
+    Args:
+        project: The rendered project; its log must be empty.
+        package: The name of its package.
+        variable: The setting that is wrong.
+        environment: Variables to set.
+    """
+    process = run(serve, project, package, environment=environment)
+    process.join(60)
+    process.kill()
+    lines = log(project).splitlines()
+    assert process.exitcode == 1, lines
+    assert len(lines) == 1 and lines[0].startswith(f"{variable} is invalid: set it to "), lines
 
 
 @contextlib.contextmanager

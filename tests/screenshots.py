@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import processes
-from combinations import ROOT
+from combinations import ROOT, Combination
 from copier import run_copy
-from in_browser import OPTIONS, PROGRAMS
+from in_browser import OPTIONS, PROGRAMS, Chat
 from playwright.sync_api import Page, expect, sync_playwright
 from stand_in import FOLDER, StandIn
 
@@ -22,7 +22,7 @@ SALES = b"month,item,number\nMay,bicycle,980\nJune,bicycle,1240\nJune,helmet,610
 
 
 @contextmanager
-def opened(**answers: object) -> Iterator[Page]:
+def opened(**answers: object) -> Iterator[Chat]:
     """Render a project for Claude, serve it, and open it in a browser.
 
     Args:
@@ -40,27 +40,27 @@ def opened(**answers: object) -> Iterator[Page]:
         page = browser.new_page(viewport={"width": 1200, "height": 800})
         page.goto(address)
         page.wait_for_load_state("networkidle")
-        yield page
+        combination = Combination({"provider": "anthropic", "streaming": True})
+        yield Chat(page, combination)
         browser.close()
     provider.stop()
     shutil.rmtree(project.parent)
 
 
-def ask(page: Page, question: str) -> None:
+def ask(chat: Chat, question: str) -> None:
     """Send a question.
 
     Args:
-        page: The page with the chat.
+        chat: The chat.
         question: What to type.
     """
-    field = page.locator("#chat-chat-input")
-    field.fill(question)
-    expect(field).to_have_attribute("data-listener-added", "true")
-    field.press("Enter")
+    chat.box.fill(question)
+    chat.box.press("Enter")
+    expect(chat.questions.last).to_have_text(question)
 
 
 def picture(page: Page, name: str) -> None:
-    """Take a picture of what a person sees.
+    """Take a picture of what a user sees.
 
     Args:
         page: The page with the chat.
@@ -70,42 +70,63 @@ def picture(page: Page, name: str) -> None:
     page.screenshot(path=DOCS / f"chat-{name}.png", animations="disabled")
 
 
+def pictures(page: Page, dark: str, light: str) -> None:
+    """Take a picture in the dark theme, one in the light theme, and return to the dark one.
+
+    Args:
+        page: The page with the chat.
+        dark: What to call the first.
+        light: What to call the second.
+    """
+    for theme, name in (("dark", dark), ("light", light)):
+        expect(page.locator("html")).to_have_attribute("data-bs-theme", theme)
+        picture(page, name)
+        page.locator("#theme-toggle").click()
+
+
 def picture_a_conversation() -> None:
-    """Ask two questions, stop the second answer, and try again; then change theme and width."""
-    with opened() as page:
-        answers = page.locator(".chat-assistant-message:not(.chat-loading-message)")
-        picture(page, "empty")
-        ask(page, QUESTIONS[0])
-        expect(answers.first).to_contain_text(ENDINGS[0])
-        ask(page, QUESTIONS[1])
-        expect(answers.nth(1)).to_contain_text("column")
-        picture(page, "answering")
-        page.get_by_role("button", name="Stop", exact=True).click()
-        expect(page.get_by_role("button", name="Try again", exact=True)).to_be_visible()
-        picture(page, "stopped")
-        page.get_by_role("button", name="Try again", exact=True).click()
-        expect(answers.nth(1)).to_contain_text(ENDINGS[1], timeout=20_000)
-        expect(answers.nth(1).locator("em > em")).to_be_visible(timeout=20_000)
-        for theme in ("dark", "light"):
-            expect(page.locator("html")).to_have_attribute("data-bs-theme", theme)
-            picture(page, theme)
-            page.locator("#theme-toggle").click()
+    """Ask two questions, stop the second answer, and try again; then take a phone."""
+    with opened() as chat:
+        page = chat.page
+        pictures(page, "empty", "empty-light")
+        ask(chat, QUESTIONS[0])
+        expect(chat.answers.first).to_contain_text(ENDINGS[0])
+        chat.expect_state("ready")
+        ask(chat, QUESTIONS[1])
+        expect(chat.answers.nth(1)).to_contain_text("column")
+        pictures(page, "answering", "answering-light")
+        chat.button("Stop").click()
+        expect(chat.notices).to_have_count(1)
+        pictures(page, "stopped", "stopped-light")
+        chat.notices.get_by_role("button", name="Try again").click()
+        expect(chat.answers.nth(1)).to_contain_text(ENDINGS[1], timeout=20_000)
+        expect(chat.usage).to_have_count(2)
+        pictures(page, "dark", "light")
+        chat.button("Edit question").last.click()
+        pictures(page, "editing", "editing-light")
+        chat.box.press("Escape")
         page.set_viewport_size({"width": 390, "height": 800})
-        picture(page, "phone")
+        page.reload()  # Vizro folds the list of pages when a small page opens
+        expect(chat.usage).to_have_count(2)
+        pictures(page, "phone-dark", "phone")
 
 
 def picture_files() -> None:
     """Ask about a file, and attach a picture to the next question."""
-    with opened(file_upload=True) as page:
-        attach = page.locator("#chat-upload input")
-        attach.set_input_files({"name": "sales.csv", "mimeType": "", "buffer": SALES})
-        expect(page.locator("#chat-data-info .chat-file-chip")).to_be_visible()
-        ask(page, "What was sold most?")
-        expect(page.locator("em > em")).to_be_visible(timeout=20_000)
-        attach.set_input_files(DOCS / "chat-light.png")
-        expect(page.locator("#chat-data-info img")).to_be_visible()
-        page.locator("#chat-chat-input").fill("And what is in this picture?")
-        picture(page, "attachment")
+    with opened(file_upload=True) as chat:
+        page = chat.page
+        with page.expect_file_chooser() as chooser:
+            chat.button("Attach files").click()
+        chooser.value.set_files({"name": "sales.csv", "mimeType": "", "buffer": SALES})
+        expect(page.locator("#chat-attached .chat-file")).to_have_count(1)
+        ask(chat, "What was sold most?")
+        expect(chat.usage).to_have_count(1, timeout=20_000)
+        with page.expect_file_chooser() as chooser:
+            chat.button("Attach files").click()
+        chooser.value.set_files(DOCS / "chat-light.png")
+        expect(page.locator("#chat-attached .chat-file")).to_have_count(1)
+        chat.box.fill("And what is in this picture?")
+        pictures(page, "attachment", "attachment-light")
 
 
 if __name__ == "__main__":

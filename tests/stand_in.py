@@ -40,12 +40,13 @@ def npm() -> str:
 
 
 def install() -> Path:
-    """Install aimock as its lock file says, if it is not there yet, and return its program."""
-    program = FOLDER / "node_modules" / "@copilotkit" / "aimock" / "dist" / "cli.js"
+    """Install aimock and axe-core as the lock file says, if need be, and return aimock's program."""
+    modules = FOLDER / "node_modules"
+    named = json.loads((FOLDER / "package.json").read_text(encoding="utf-8"))["devDependencies"]
     with FileLock(FOLDER / ".install.lock"):  # pytest's workers come here at the same time
-        if not program.exists():
+        if not all((modules / name).exists() for name in named):
             subprocess.run([npm(), "ci", "--silent"], cwd=FOLDER, check=True)
-    return program
+    return modules / "@copilotkit" / "aimock" / "dist" / "cli.js"
 
 
 @dataclass

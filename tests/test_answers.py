@@ -242,7 +242,8 @@ def test_package_name_shadows_nothing() -> None:
         "hypothesis",
         "sortedcontainers",
         *("bump_my_version", "bumpversion", "bracex", "markdown_it", "markdown_it_py", "mdurl"),
-        *("pydantic_settings", "rich", "rich_click", "tomlkit", "wcmatch"),
+        *("rich", "rich_click", "tomlkit", "wcmatch"),
+        *("ag_ui", "ag_ui_protocol"),
     }
     taken = sys.stdlib_module_names | {*keyword.kwlist, *keyword.softkwlist} | installed - only_ours
     free = [name for name in taken if PACKAGE_NAME.fullmatch(name) and not problem(name)]

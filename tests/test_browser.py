@@ -16,29 +16,26 @@ from faults import ENDLESS, PREFIX, FaultyProvider, healthy_answer
 from in_browser import (
     ANSWERS,
     BOTH_MODES,
-    COST,
+    ENDPOINT,
     FIRST,
     HTML,
     KEYS,
-    LATE,
     LONG,
     NO_SERVER,
-    REQUESTS,
     SECOND,
+    USAGE,
     Chat,
+    Held,
     named,
     opened,
     said,
     turns,
     visited,
 )
-from playwright.sync_api import (
-    Browser,
-    HttpCredentials,
-    Route,
-    expect,
-)
+from playwright.sync_api import Browser, HttpCredentials, Route, expect
 from stand_in import StandIn
+
+OTHER_PAGE = '            vm.Page(title="Other", components=[vm.Card(text="Other.")]),\n'
 
 
 @EVERY_CORE_COMBINATION
@@ -65,7 +62,8 @@ def test_conversation(
         if chat.streaming:
             assert_grew(chat.seen(1))
         else:
-            assert [text["text"] for text in chat.seen(1)] == [chat.answers.last.text_content()]
+            (whole,) = chat.seen(1)
+            assert whole["text"].endswith(second)
         if chat.provider == "demo":
             count = "1 turn." if alone else "3 turns."
             expect(chat.answers.last).to_contain_text(f"A model would see {count}")
@@ -118,9 +116,9 @@ def assert_rendered(chat: Chat, question: str) -> None:
     expect(answer).not_to_contain_text("**")
     expect(answer).to_contain_text(HTML)
     expect(chat.questions.first).to_have_text(question)
-    cost = answer.locator("em > em")
-    expect(cost).to_have_text(re.compile(rf"^{COST}$"))
-    expect(cost).to_have_css("font-size", "12px")
+    expect(chat.usage.first).to_have_text(USAGE)
+    if KEYS.get(chat.provider):
+        expect(chat.usage.first).to_contain_text("tokens")
     expect(chat.conversation.locator("img, script")).to_have_count(0)
     assert chat.page.evaluate("window.executed") is None
 
@@ -140,6 +138,35 @@ def test_newest_message_is_in_sight(
             chat.expect_answers(chat.ending(LONG))
 
 
+def test_reader_is_not_pulled_away(renders: dict[str, Path], browser: Browser) -> None:
+    combination = named("demo_streaming_full")
+    lines = [f"Line-{number}." for number in range(40)]
+    with opened(browser, renders[combination.name], combination, {}) as chat:
+        chat.box.fill("\n\n".join(lines))
+        chat.box.press("Enter")
+        chat.expect_answers(chat.ending(FIRST))
+        latest = chat.button("Jump to the latest")
+        expect(latest).to_be_hidden()
+        line = chat.answers.first.get_by_text(lines[20])
+
+        held = Held(chat)
+        chat.send(SECOND)
+        chat.conversation.hover()
+        while not line.is_visible() or (line.bounding_box() or {})["y"] < 200:
+            chat.page.mouse.wheel(0, -200)
+        expect(latest).to_be_visible()
+        before = (line.bounding_box() or {})["y"]
+        held.release()
+        chat.expect_answers(chat.ending(FIRST), chat.ending(SECOND))
+        assert len(chat.seen(1)) > 3
+        moved = (line.bounding_box() or {})["y"] - before
+        assert abs(moved) < 2, "The text that is being read moves."
+        latest.click()
+        expect(chat.answers.last.get_by_text(chat.ending(SECOND))).to_be_in_viewport(ratio=1)
+        expect(latest).to_be_hidden()
+        chat.expect_focus()
+
+
 @BOTH_MODES
 @pytest.mark.parametrize("name", KEYS)
 def test_missing_key_is_said(
@@ -150,24 +177,9 @@ def test_missing_key_is_said(
         sentence = said(renders[combination.name], "NO_KEY")
         assert KEYS[name] in sentence and ".env" in sentence
         chat.ask(FIRST, sentence)
+        chat.expect_failure(sentence)
         chat.ask(SECOND, sentence, sentence)
-
-
-@pytest.mark.parametrize(
-    ("late", "mode"),
-    [("page", "streaming"), ("page", "one_shot"), ("bubble", "one_shot")],
-)
-def test_order_does_not_depend_on_chance(
-    renders: dict[str, Path], browser: Browser, late: str, mode: str
-) -> None:
-    combination = named(f"demo_{mode}_full")
-    script = LATE % REQUESTS[late]
-    with opened(browser, renders[combination.name], combination, {}, script) as chat:
-        chat.ask(FIRST, chat.ending(FIRST))
-        assert chat.page.evaluate("window.lateCame"), (
-            "The answer did not wait for what comes first."
-        )
-        chat.expect_answers(chat.ending(FIRST))
+        chat.expect_failure(sentence)
 
 
 @BOTH_MODES
@@ -182,9 +194,11 @@ def test_failures_of_the_provider_are_said(
     endings = []
     with opened(browser, project, combination, faulty.environment()) as chat:
         for sentence, name in one_of_each.items():
-            endings.append(said(project, sentence).partition("{url}")[2])
+            endings.append(said(project, sentence).rpartition("}")[2])
             chat.ask(PREFIX + name, *endings)
+            chat.expect_failure(endings[-1])
         chat.ask(FIRST, *endings, healthy_answer(FIRST))
+        expect(chat.notices).to_have_count(len(endings))
 
 
 @BOTH_MODES
@@ -193,7 +207,7 @@ def test_app_that_is_gone_is_said(
 ) -> None:
     combination = named(f"openai_{mode}_full")
     project = renders[combination.name]
-    gone, cut_off = (said(project, name) for name in ("APP_UNREACHABLE", "APP_CUT_OFF"))
+    gone, cut_off = (said(project, name) for name in ("unreachable", "cut-off"))
     port = processes.free_port()
 
     def start() -> BaseProcess:
@@ -206,19 +220,20 @@ def test_app_that_is_gone_is_said(
             healthy = [healthy_answer(FIRST), healthy_answer(SECOND)]
             chat.ask(FIRST, healthy[0])
             chat.send(PREFIX + (ENDLESS if chat.streaming else "silence"))
-            expect(chat.answers if chat.streaming else chat.dots).to_have_count(1 + chat.streaming)
             if chat.streaming:
-                expect(chat.answers.last).not_to_be_empty()
+                chat.expect_part()
+            processes.until(lambda: faulty.calls[-1].question.startswith(PREFIX))
             app.kill()
-            lost = cut_off if chat.streaming else gone
-            chat.expect_answers(healthy[0], lost)
-            chat.ask(SECOND, healthy[0], lost, gone)
+            chat.expect_answers(healthy[0], cut_off)
+            chat.expect_failure(cut_off)
+            chat.ask(SECOND, healthy[0], cut_off, gone)
+            chat.expect_failure(gone)
             expect(chat.questions.last).to_have_text(SECOND)
             app.join()
             app = start()
-            chat.ask(SECOND, healthy[0], lost, gone, healthy[1])
+            chat.ask(SECOND, healthy[0], cut_off, gone, healthy[1])
             chat.page.reload()
-            chat.expect_answers(healthy[0], lost, gone, healthy[1])
+            chat.expect_answers(healthy[0], cut_off, gone, healthy[1])
             sent = faulty.asked(SECOND)[-1].turns
             assert ("user", FIRST) in sent
             assert gone not in str(sent) and cut_off not in str(sent)
@@ -226,40 +241,39 @@ def test_app_that_is_gone_is_said(
         app.kill()
 
 
-@BOTH_MODES
-def test_refusals_on_the_way_are_said(
-    renders: dict[str, Path], browser: Browser, mode: str
-) -> None:
-    combination = named(f"demo_{mode}_full")
+PAGE = {"content_type": "text/html", "body": "<html>data: no</html>"}
+PLAIN = {"content_type": "text/plain", "body": "It is too long."}
+BEGUN = 'data: {"type": "RUN_STARTED", "threadId": "1", "runId": "1"}\n\n'
+TEXT = 'data: {"type": "TEXT_MESSAGE_CONTENT", "messageId": "1", "delta": "A part."}\n\n'
+REFUSALS: list[tuple[str, dict[str, Any] | None]] = [
+    ("refused", {"status": 401} | PAGE),
+    ("refused", {"status": 502} | PAGE),
+    ("refused", {"status": 502} | PLAIN),
+    ("refused", {"status": 200} | PAGE),  # a login page, say
+    ("It is too long.", {"status": 413} | PLAIN),
+    ("cut-off", {"status": 200, "content_type": "text/event-stream", "body": BEGUN}),
+    ("cut-off", {"status": 200, "content_type": "text/event-stream", "body": BEGUN + TEXT}),
+    ("cut-off", {"status": 200, "content_type": "text/event-stream", "body": "data: {\n\n"}),
+    ("unreachable", None),
+]
+
+
+def test_refusals_on_the_way_are_said(renders: dict[str, Path], browser: Browser) -> None:
+    combination = named("demo_streaming_full")
     project = renders[combination.name]
-    refused = said(project, "APP_REFUSED")
-    page = {"content_type": "text/html", "body": "<html>data: no</html>"}
-    plain = {"content_type": "text/plain", "body": "It is too long."}
-    refusals = [
-        ("update-component", {"status": 401} | page, refused),
-        ("update-component", {"status": 502} | page, refused),
-        ("update-component", {"status": 413} | plain, "It is too long."),
-        ("update-component", None, said(project, "APP_UNREACHABLE")),
-    ]
-    if combination["streaming"]:
-        refusals += [("streaming-chat", reply, sentence) for _, reply, sentence in refusals]
-        refusals.append(("streaming-chat", {"status": 200} | page, refused))  # a login page, say
     endings: list[str] = []
-    with (
-        processes.serving(project, combination.name, {}) as address,
-        visited(browser, address, combination, expected=NO_SERVER) as chat,
-    ):
-        chat.page.wait_for_load_state("networkidle")
-        for request, reply, sentence in refusals:
+    with opened(browser, project, combination, {}, expected=NO_SERVER) as chat:
+        for name, reply in REFUSALS:
 
             def refuse(route: Route) -> None:
                 route.fulfill(**reply) if reply else route.abort()  # noqa: B023
 
-            requested = re.compile(rf"{request}($|\?)")
-            chat.page.route(requested, refuse)
-            endings.append(sentence)
+            chat.page.route(ENDPOINT, refuse)
+            endings.append(name if " " in name else said(project, name))
             chat.ask(FIRST, *endings)
-            chat.page.unroute(requested)
+            chat.expect_failure(endings[-1])
+            chat.page.unroute(ENDPOINT)
+        expect(chat.answers.get_by_text("A part.")).to_have_count(1)
         chat.ask(SECOND, *endings, chat.ending(SECOND))
 
 
@@ -273,8 +287,10 @@ def test_limits_of_the_app_are_said(renders: dict[str, Path], browser: Browser, 
     )
     with opened(browser, project, combination, environment, expected=NO_SERVER) as chat:
         chat.ask("x" * 100_001, too_long)
+        chat.expect_failure(too_long)
         chat.ask(FIRST, too_long, chat.ending(FIRST))
         chat.ask(SECOND, too_long, chat.ending(FIRST), too_many)
+        chat.expect_failure(too_many)
         chat.page.reload()
         chat.expect_answers(too_long, chat.ending(FIRST), too_many)
 
@@ -292,48 +308,239 @@ def test_who_may_come_in_can_chat(renders: dict[str, Path], browser: Browser, au
 
 
 @BOTH_MODES
-def test_one_question_at_a_time(
+def test_one_question_waits_for_the_answer(
     renders: dict[str, Path], browser: Browser, faulty: FaultyProvider, mode: str
 ) -> None:
     combination = named(f"openai_{mode}_full")
-    before = len(faulty.asked(SECOND))
-    with opened(browser, renders[combination.name], combination, faulty.environment()) as chat:
-        chat.send(PREFIX + (ENDLESS if chat.streaming else "silence"))
-        expect(chat.button).to_be_disabled()
-        chat.box.fill(SECOND)
+    project = renders[combination.name]
+    endless = PREFIX + (ENDLESS if combination["streaming"] else "silence")
+    with opened(browser, project, combination, faulty.environment()) as chat:
+        queued, take_back = chat.queued, chat.button("Take back")
+        held = Held(chat)
+        chat.send(FIRST)
+        chat.send(SECOND)
+        expect(queued).to_have_text(SECOND)
+        expect(queued).to_be_in_viewport(ratio=1)
+        chat.box.fill("And then?")
         chat.box.press("Enter")
-        chat.page.get_by_role("button", name="New chat", exact=True).click()
-        expect(chat.conversation).to_be_empty()
+        expect(chat.hint).to_have_text(said(project, "one-at-a-time"))
+        expect(chat.box).to_have_value("And then?")
+        expect(queued).to_have_text(SECOND)
+        take_back.click()
+        expect(queued).to_be_hidden()
+        expect(chat.box).to_have_value(f"{SECOND}\nAnd then?")
+        chat.expect_focus()
+        expect(chat.hint).to_be_empty()
+
+        chat.send(SECOND)
+        chat.box.fill("A draft")
+        before = len(faulty.calls)
+        held.release()
+        chat.expect_answers(healthy_answer(FIRST), healthy_answer(SECOND))
+        assert [call.question for call in faulty.calls[before:]] == [FIRST, SECOND]
+        expect(queued).to_be_hidden()
+        expect(chat.box).to_have_value("A draft")
+
+        chat.send(endless)
+        chat.send(SECOND)
+        chat.button("Stop").click()
+        chat.expect_state("ready")
         expect(chat.box).to_have_value(SECOND)
+        expect(queued).to_be_hidden()
+
+        held = Held(chat)
+        chat.send(PREFIX + "no text")
+        chat.send(SECOND)
+        chat.box.fill("A draft")
+        held.release()
+        chat.expect_state("ready")
+        chat.expect_failure(said(project, "EMPTY"))
+        expect(chat.box).to_have_value(f"{SECOND}\nA draft")
+
+        chat.send(endless)
+        chat.send(SECOND)
+        chat.button("New chat").click()
+        chat.expect_empty()
+        expect(chat.box).to_have_value(SECOND)
+        before = len(faulty.calls)
         chat.box.press("Enter")
         chat.expect_answers(healthy_answer(SECOND))
-        assert len(faulty.asked(SECOND)) == before + 1
+        assert [call.turns for call in faulty.calls[before:]] == [[("user", SECOND)]]
 
 
-@pytest.mark.parametrize("way", ["reload", "link"])
-def test_answer_that_is_left_says_so(
-    renders: dict[str, Path], browser: Browser, faulty: FaultyProvider, tmp_path: Path, way: str
+def test_queued_question_is_kept(
+    renders: dict[str, Path], browser: Browser, faulty: FaultyProvider
 ) -> None:
     combination = named("openai_streaming_full")
-    project = tmp_path / "project"
-    shutil.copytree(renders[combination.name], project)
-    dashboard = project / "src" / combination.name / "dashboard.py"
-    page = '            vm.Page(title="Chat", path="/", components=[chat]),\n'
-    other = '            vm.Page(title="Other", components=[vm.Card(text="Other.")]),\n'
-    text = dashboard.read_text(encoding="utf-8")
-    assert page in text
-    dashboard.write_text(text.replace(page, page + other), encoding="utf-8")
-    cut_off = said(project, "APP_CUT_OFF")
+    with opened(browser, renders[combination.name], combination, faulty.environment()) as chat:
+        chat.send(PREFIX + ENDLESS)
+        chat.send(SECOND)
+        chat.box.fill("A draft")
+        chat.page.reload()
+        expect(chat.box).to_have_value(f"{SECOND}\nA draft")
+        chat.expect_state("ready")
+
+
+# Does what a fast user does, at the first sight of the field and the buttons.
+EARLY = """
+new MutationObserver((_records, observer) => {
+  const field = document.querySelector("#chat-message");
+  const example = document.querySelector(".chat-example");
+  if (!field || !example) return;
+  observer.disconnect();
+  window.wasOpen = document.querySelector("#chat").hasAttribute("data-open");
+  const enter = new KeyboardEvent("keydown", { key: "Enter", bubbles: true, cancelable: true });
+  if ("%s" === "click") example.click();
+  else field.value = "%s";
+  if ("%s" === "key") field.dispatchEvent(enter);
+}).observe(document, { subtree: true, childList: true });
+"""
+
+
+@pytest.mark.parametrize("done", ["click", "key", "text"])
+def test_what_is_done_before_the_page_is_ready_counts(
+    renders: dict[str, Path], browser: Browser, done: str
+) -> None:
+    combination = named("demo_streaming_full")
+    script = EARLY % (done, SECOND, done)
+    with opened(browser, renders[combination.name], combination, {}, script) as chat:
+        if done == "text":
+            chat.expect_state("empty")
+            expect(chat.root).to_have_attribute("data-open", "")
+            expect(chat.box).to_have_value(SECOND)
+        else:
+            chat.expect_answers(chat.ending(FIRST))
+            expected = chat.examples.first.text_content() if done == "click" else SECOND
+            expect(chat.questions).to_have_text([str(expected)])
+            expect(chat.box).to_have_value("")
+        assert chat.page.evaluate("window.wasOpen") is False
+
+
+def with_other_page(project: Path, combination: Combination, copy: Path) -> None:
+    """Copy a project, and add a page to its dashboard.
+
+    Args:
+        project: The rendered project.
+        combination: Its answers.
+        copy: Where the copy goes.
+    """
+    shutil.copytree(project, copy)
+    dashboard = copy / "src" / combination.name / "dashboard.py"
+    text, place = dashboard.read_text(encoding="utf-8"), "            *pages,\n"
+    assert place in text
+    dashboard.write_text(text.replace(place, place + OTHER_PAGE), encoding="utf-8")
+
+
+def leave_and_return(chat: Chat, way: str) -> None:
+    """Leave the page of the chat, and come back.
+
+    Args:
+        chat: The chat.
+        way: `reload`, or `link` for the links of the dashboard's navigation.
+    """
+    if way == "reload":
+        chat.page.reload()
+        return
+    chat.page.get_by_role("link", name="Other").click()
+    expect(chat.page.get_by_text("Other.")).to_be_visible()
+    expect(chat.root).to_have_count(0)
+    chat.page.get_by_role("link", name="Chat").click()
+
+
+def test_answer_that_is_left_by_a_reload_says_so(
+    renders: dict[str, Path], browser: Browser, faulty: FaultyProvider
+) -> None:
+    combination = named("openai_streaming_full")
+    project = renders[combination.name]
+    cut_off = said(project, "cut-off")
     with opened(browser, project, combination, faulty.environment()) as chat:
         chat.send(PREFIX + ENDLESS)
-        expect(chat.answers).not_to_be_empty()
-        if way == "reload":
-            chat.page.reload()
-        else:
-            chat.page.get_by_role("link", name="Other").click()
-            expect(chat.page.get_by_text("Other.")).to_be_visible()
-            chat.page.get_by_role("link", name="Chat").click()
+        before = chat.expect_part()
+        chat.page.reload()
         chat.expect_answers(cut_off)
+        chat.expect_failure(cut_off)
+        expect(chat.answers.last).to_contain_text(before)
         stream = faulty.asked(PREFIX + ENDLESS)[-1]
         assert stream.closed.wait(5), "The provider still streams to nobody."
         chat.ask(SECOND, cut_off, healthy_answer(SECOND))
+
+
+def test_answer_goes_on_while_another_page_is_open(
+    renders: dict[str, Path], browser: Browser, faulty: FaultyProvider, tmp_path: Path
+) -> None:
+    combination = named("openai_streaming_full")
+    project = tmp_path / "project"
+    with_other_page(renders[combination.name], combination, project)
+    stopped = said(project, "stopped")
+    with opened(browser, project, combination, faulty.environment()) as chat:
+        chat.send(PREFIX + ENDLESS)
+        before = chat.expect_part()
+        leave_and_return(chat, "link")
+        expect(chat.answers).to_contain_text([before])
+        chat.expect_part()
+        chat.button("Stop").click()
+        chat.expect_answers(stopped)
+        stream = faulty.asked(PREFIX + ENDLESS)[-1]
+        assert stream.closed.wait(5), "The provider still streams to nobody."
+
+        held = Held(chat)
+        chat.send(FIRST)
+        chat.page.get_by_role("link", name="Other").click()
+        expect(chat.root).to_have_count(0)
+        held.release()
+        chat.page.wait_for_function(
+            "text => Object.values(sessionStorage).join().includes(text)",
+            arg=healthy_answer(FIRST)[-16:],
+        )
+        chat.page.get_by_role("link", name="Chat").click()
+        chat.expect_answers(stopped, healthy_answer(FIRST))
+        chat.ask(SECOND, stopped, healthy_answer(FIRST), healthy_answer(SECOND))
+
+
+@pytest.mark.parametrize("way", ["reload", "link"])
+def test_draft_is_kept(
+    renders: dict[str, Path], browser: Browser, tmp_path: Path, way: str
+) -> None:
+    combination = named("demo_one_shot_opt_in")
+    project = tmp_path / "project"
+    with_other_page(renders[combination.name], combination, project)
+    with opened(browser, project, combination, {}) as chat:
+        first = chat.ending(FIRST)
+        chat.box.fill("A draft\nof two lines")
+        leave_and_return(chat, way)
+        expect(chat.box).to_have_value("A draft\nof two lines")
+        chat.ask(FIRST, first)
+
+        chat.switch.press("Space")
+        chat.box.fill("A draft")
+        chat.button("Edit question").click()
+        chat.box.fill("Another question")
+        leave_and_return(chat, way)
+        chat.expect_answers(first)
+        expect(chat.switch).not_to_be_checked()
+        expect(chat.box).to_have_value("Another question")
+        chat.box.press("Escape")
+        expect(chat.box).to_have_value("A draft")
+        expect(chat.questions).to_have_text([FIRST])
+        leave_and_return(chat, way)
+        chat.expect_answers(first)
+        expect(chat.box).to_have_value("A draft")
+
+
+def test_many_messages_are_drawn_on_demand(
+    renders: dict[str, Path], browser: Browser, faulty: FaultyProvider
+) -> None:
+    combination = named("openai_one_shot_full")
+    with opened(browser, renders[combination.name], combination, faulty.environment()) as chat:
+        endings = []
+        for number in range(12):
+            endings.append(healthy_answer(str(number)))
+            chat.ask(str(number), *endings)
+        chat.page.reload()
+        chat.expect_answers(*endings[2:])
+        chat.button("Show earlier messages").click()
+        chat.expect_answers(*endings)
+        expect(chat.button("Show earlier messages")).to_have_count(0)
+        expect(chat.page.locator("body")).not_to_be_focused()
+        chat.ask(FIRST, *endings, healthy_answer(FIRST))
+        assert len(faulty.calls[-1].turns) == 25

@@ -1,4 +1,4 @@
-"""Every failure of a provider becomes one sentence in the chat: the right one; then the chat goes on.
+"""Every failure of a provider becomes one sentence for the user: the right one; then the chat goes on.
 
 The faults come over HTTP through the real SDKs, in a rendered project that its own command serves.
 """
@@ -15,27 +15,30 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+import agui
 import faults
 import processes
 import pytest
+from ag_ui.core import RunErrorEvent
+from agui import Answer
 from combinations import COMBINATIONS, PROVIDERS, Combination
 from faults import KEY, PREFIX, Call, Fault, FaultyProvider, Proxy, healthy_answer
-from test_wire import MARK, App, answered_model, constant, stored
+from test_wire import App, Exchange, Message, answered_model, constant, messages_of
 
 TIMEOUT = 1  # seconds, in the place of the minutes that a project waits
 LOGGED = "The chat could not answer"
 # What the app and the page say of themselves.
 OF_THE_APP = {
-    "TOKENS",
     "INVALID_REQUEST",
+    "NO_QUESTION",
     "REQUEST_TOO_LARGE",
     "QUESTION_TOO_LONG",
     "TOO_MANY_QUESTIONS",
     "DAILY_LIMIT",
-    "APP_UNREACHABLE",
-    "APP_REFUSED",
-    "APP_CUT_OFF",
-    "STOPPED",
+    "CONVERSATION",
+    "MESSAGE",
+    "GREETING",
+    "MODEL_MAY_BE_WRONG",
 }
 EARLIER = ("What is SQL?", "A language for tables.")
 
@@ -68,25 +71,17 @@ class Served:
     provider: FaultyProvider
     environment: dict[str, str]
 
-    def ask(self, store: list[dict[str, str]], question: str) -> str:
-        """Ask, and return the answer.
-
-        Args:
-            store: The conversation, as the browser keeps it; the exchange is added to it.
-            question: What the person typed.
-        """
-        return "".join(self.app.ask(store, question))
-
-    def assert_goes_on(self, store: list[dict[str, str]], earlier: list[tuple[str, str]]) -> None:
+    def assert_goes_on(self, messages: list[Message], earlier: list[Exchange]) -> None:
         """Check that the next question gets its answer, and what the provider sees of the earlier.
 
         Args:
-            store: The conversation, as the browser keeps it; the exchange is added to it.
+            messages: The conversation; the next question and its answer are added to it.
             earlier: The exchanges that the provider must be sent, and no others.
         """
-        last = json.loads(store[-2]["content_json"])
+        last = next(one["content"] for one in reversed(messages) if one["role"] == "user")
         question = f"Is all well after this? {last}"
-        assert self.ask(store, question) == healthy_answer(question)
+        answer = self.app.ask(messages, question)
+        assert (answer.text, answer.notice) == (healthy_answer(question), "")
         (call,) = self.provider.asked(question)
         turns = [
             turn
@@ -111,9 +106,9 @@ def copied(rendered: Path, copy: Path, package: str) -> None:
     shutil.copytree(rendered, copy)
     app = copy / "src" / package / "app.py"
     text = app.read_text(encoding="utf-8")
-    prompt = "            system_prompt=dashboard.SYSTEM_PROMPT,\n"
+    prompt = "        system_prompt=dashboard.SYSTEM_PROMPT,\n"
     assert text.count(prompt) == 1
-    text = text.replace(prompt, f"{prompt}            timeout={TIMEOUT},\n")
+    text = text.replace(prompt, f"{prompt}        timeout={TIMEOUT},\n")
     app.write_text(text, encoding="utf-8")
 
 
@@ -149,24 +144,19 @@ def provider(combination: Combination) -> Iterator[FaultyProvider]:
     server.stop()
 
 
-def sentence(
-    project: Path, combination: Combination, environment: dict[str, str], name: str
-) -> str:
+def sentence(project: Path, combination: Combination, name: str) -> str:
     """Return what a project says about a failure.
 
     Args:
         project: The rendered project.
         combination: Its answers.
-        environment: The variables that are set for it.
         name: The sentence's name.
     """
-    base_url = next(value for name, value in environment.items() if name.endswith("_BASE_URL"))
-    path = project / "src" / combination.name / "sentences.py"
-    model = answered_model(project)
-    return constant(path, name).replace("{url}", base_url).replace("{model}", model)
+    text = constant(project / "src" / combination.name / "notices.py", name)
+    return text.replace("{model}", answered_model(project))
 
 
-def assert_one_sentence(served: Served, answer: str, name: str, received: str = "") -> None:
+def assert_one_sentence(served: Served, answer: Answer, name: str, received: str = "") -> None:
     """Check that an answer is what was received, and then one sentence.
 
     Args:
@@ -175,15 +165,15 @@ def assert_one_sentence(served: Served, answer: str, name: str, received: str = 
         name: The name of the sentence.
         received: What was received of the model's answer.
     """
-    code_end = "\n```" if received.count("```") % 2 else ""
-    part = f"{received}{code_end}\n\n" if received else ""
-    expected = sentence(served.project, served.combination, served.environment, name)
-    assert answer.lstrip() == f"{part}{MARK}{expected}"
-    assert KEY not in answer
+    assert answer.text.strip() == received
+    assert answer.notice == sentence(served.project, served.combination, name)
+    assert isinstance(answer.end, RunErrorEvent)
+    assert answer.end.code and answer.end.code.isidentifier()
+    assert KEY not in str(answer.events)
 
 
 def assert_few_calls(served: Served, calls: list[Call], fault: Fault) -> None:
-    """Check that a question is not paid for again and again, nor begins twice for the person.
+    """Check that a question is not paid for again and again, nor begins twice for the user.
 
     Args:
         served: The app that asked.
@@ -204,10 +194,14 @@ def assert_logged(log: str, call: Call, fault: Fault) -> None:
         call: The last request that it sent.
         fault: How the provider failed.
     """
-    if not call.request_id or not fault.traceable or fault.sentence == "EMPTY":
-        return  # where an answer has no text, nothing was raised
-    (record,) = (one for one in log.split(LOGGED)[1:] if call.request_id in one)
-    assert "Traceback (most recent call last):" in record
+    if not call.request_id or not fault.traceable:
+        return
+    if fault.sentence == "EMPTY":  # the provider did not fail
+        assert log.count(f" request_id={call.request_id}\n") == 1
+        return
+    noted = f"; request id {call.request_id}.\n"
+    (record,) = (one for one in log.split(LOGGED)[1:] if one.startswith(noted))
+    assert record.startswith(f"{noted}Traceback (most recent call last):")
 
 
 @EVERY_PROJECT
@@ -224,30 +218,34 @@ def test_faults(
     copy = tmp_path / "project"
     with (
         served_project(rendered, copy, combination, provider, provider.environment()) as served,
-        ThreadPoolExecutor(8) as people,
+        ThreadPoolExecutor(8) as users,
     ):
 
-        def converse(name: str) -> tuple[list[dict[str, str]], str]:
-            store = stored([EARLIER])
-            return store, served.ask(store, PREFIX + name)
+        def converse(name: str) -> tuple[list[Message], Answer]:
+            messages = messages_of([EARLIER])
+            return messages, served.app.ask(messages, PREFIX + name)
 
-        conversations = {name: people.submit(converse, name) for name in cells}
+        conversations = {name: users.submit(converse, name) for name in cells}
         for conversation in conversations.values():
             conversation.exception()
         log = processes.log(copy)
         for name, fault in cells.items():
             with subtests.test(fault=name):
-                store, answer = conversations[name].result()
+                _, answer = conversations[name].result()
                 assert_one_sentence(served, answer, fault.sentence, fault.received)
                 calls = provider.asked(PREFIX + name)
                 assert_few_calls(served, calls, fault)
+            if name in faults.FINISHED[combination["provider"]]:
+                with subtests.test("What it took is told.", fault=name):
+                    _, answer = conversations[name].result()
+                    assert answer.usage and answer.usage.model == served.app.model
+                    assert (answer.usage.input_tokens, answer.usage.output_tokens) == (12, 9)
             with subtests.test("It is logged once.", fault=name):
                 assert_logged(log, provider.asked(PREFIX + name)[-1], fault)
             with subtests.test("The conversation goes on.", fault=name):
-                store, answer = conversations[name].result()
-                shown = answer.partition(MARK)[0].strip()
-                exchanges = [EARLIER, *([(PREFIX + name, shown)] if fault.received else [])]
-                served.assert_goes_on(store, exchanges)
+                messages, answer = conversations[name].result()
+                received = [(PREFIX + name, answer.text)] if fault.received else []
+                served.assert_goes_on(messages, [EARLIER, *received])
             if "silence" in name:
                 with subtests.test("Silence is given up in time.", fault=name):
                     for call in provider.asked(PREFIX + name):
@@ -272,20 +270,45 @@ def test_closed_tab_stops_the_providers_stream(
     copy = tmp_path / "project"
     with served_project(rendered, copy, combination, provider, provider.environment()) as served:
         tab = http.client.HTTPConnection(urlsplit(served.address).netloc, timeout=30)
-        asked = {"role": "user", "content_json": json.dumps(question)}
-        body = json.dumps({"prompt": question, "messages": [asked]})
-        tab.request("POST", "/streaming-chat", body, {"Content-Type": "application/json"})
+        messages = [{"role": "user", "content": question}]
+        body = json.dumps({"messages": messages})
+        tab.request("POST", "/chat", body, {"Content-Type": "application/json"})
         stream = tab.getresponse()
-        tokens = [stream.readline() for _ in range(9)]
-        assert any(token.startswith(b"data: ") for token in tokens)
+        lines = [stream.readline() for _ in range(9)]
+        assert any(b"TEXT_MESSAGE_CONTENT" in line for line in lines)
         (call,) = provider.asked(question)
         assert not call.closed.is_set()
         stream.close()
         tab.close()
         assert call.closed.wait(2), "The provider is still at it."
         assert provider.asked(question) == [call]
-        served.assert_goes_on(stored([(question, "")]), [])
+        served.assert_goes_on(messages, [])
         assert not served.records()
+
+
+@EVERY_PROJECT
+def test_silence_is_filled_with_comments(
+    combination: Combination,
+    renders: dict[str, Path],
+    provider: FaultyProvider,
+    tmp_path: Path,
+) -> None:
+    """Wait for a provider that goes silent, in an app that sends a comment every 0.1 seconds."""
+    provider.open()
+    name = "silence after some tokens" if combination["streaming"] else "silence half-way"
+    fault = faults.faults_of(combination["provider"], combination["streaming"])[name]
+    rendered = tmp_path / "rendered"
+    shutil.copytree(renders[combination.name], rendered)
+    pings = rendered / "src" / combination.name / "web" / "pings.py"
+    text = pings.read_text(encoding="utf-8")
+    assert text.count("SILENCE = 15  # seconds\n") == 1
+    pings.write_text(text.replace("SILENCE = 15 ", "SILENCE = 0.1 "), encoding="utf-8")
+    copy = tmp_path / "project"
+    with served_project(rendered, copy, combination, provider, provider.environment()) as served:
+        stream = served.app.send({"messages": [{"role": "user", "content": PREFIX + name}]})
+        assert_one_sentence(served, agui.read(stream), fault.sentence, fault.received)
+        assert stream.count(f"\n\n{agui.PING}\n\n") >= 5 * TIMEOUT
+        assert stream.rindex(agui.PING) < stream.index("RUN_ERROR")
 
 
 @EVERY_PROJECT
@@ -303,17 +326,16 @@ def test_connection_comes_back(
     rendered = renders[combination.name]
     copy = tmp_path / "project"
     with served_project(rendered, copy, combination, provider, environment) as served:
-        store = stored([EARLIER])
-        answer = served.ask(store, "Is anybody there?")
+        messages = messages_of([EARLIER])
+        answer = served.app.ask(messages, "Is anybody there?")
         assert_one_sentence(served, answer, "UNREACHABLE")
-        assert url in answer
         provider.certificate = untrusted
         provider.open()
-        answer = served.ask(store, "Who are you?")
+        answer = served.app.ask(messages, "Who are you?")
         assert_one_sentence(served, answer, "UNTRUSTED_CERTIFICATE")
         assert not provider.calls
         provider.certificate = trusted
-        served.assert_goes_on(store, [EARLIER])
+        served.assert_goes_on(messages, [EARLIER])
         refused, distrusted = served.records()
         assert "refused" in refused
         assert "CERTIFICATE_VERIFY_FAILED" in distrusted
@@ -342,14 +364,14 @@ def test_proxy_refuses_then_lets_through(
     rendered = renders[combination.name]
     copy = tmp_path / "project"
     with served_project(rendered, copy, combination, provider, environment) as served:
-        store = stored([EARLIER])
+        messages = messages_of([EARLIER])
         for refusal in (407, 403):
             proxy.refusal = refusal
-            answer = served.ask(store, f"Is there a way past {refusal}?")
+            answer = served.app.ask(messages, f"Is there a way past {refusal}?")
             assert_one_sentence(served, answer, "PROXY")
         assert not provider.calls
         proxy.refusal = None
-        served.assert_goes_on(store, [EARLIER])
+        served.assert_goes_on(messages, [EARLIER])
         assert set(proxy.targets) == {"provider.test:443"}
         assert len(served.records()) == 2
         assert KEY not in processes.log(copy)
@@ -359,11 +381,9 @@ def test_proxy_refuses_then_lets_through(
 # The sentence, the key, the address and other variables; only the last lets a client be made.
 HARMLESS = {"NO_PROXY": "*", "no_proxy": "*", "ALL_PROXY": "", "SSL_CERT_FILE": ""}
 SOCKS = {"NO_PROXY": "", "no_proxy": "", "ALL_PROXY": "socks5://127.0.0.1:9"}  # needs a package
-WRONG_SETTINGS = [
+UNUSABLE_SETTINGS = [
     ("NO_KEY", "", "http://127.0.0.1", {}),
-    ("MALFORMED_KEY", f"schlüssel-{KEY}", "http://127.0.0.1", {}),
-    ("MALFORMED_KEY", f"{KEY}\n{KEY}", "http://127.0.0.1", {}),
-    ("MALFORMED_URL", KEY, "localhost:1234", {}),
+    ("NO_KEY", " \n", "http://127.0.0.1", {}),
     ("WRONG_NETWORK", KEY, "https://127.0.0.1", {"SSL_CERT_FILE": "/no/such/file"}),
     ("WRONG_NETWORK", KEY, "https://127.0.0.1", SOCKS),
     ("UNREACHABLE", KEY, "http://name.invalid", {}),
@@ -371,11 +391,13 @@ WRONG_SETTINGS = [
 
 
 @EVERY_PROJECT
-def test_wrong_settings(combination: Combination, renders: dict[str, Path], tmp_path: Path) -> None:
+def test_unusable_settings_are_said_in_the_chat(
+    combination: Combination, renders: dict[str, Path], tmp_path: Path
+) -> None:
     provider = combination["provider"]
     cases = [
         (name, HARMLESS | others | faults.settings(provider, address, key))
-        for name, key, address, others in WRONG_SETTINGS
+        for name, key, address, others in UNUSABLE_SETTINGS
         if (provider, name) != ("openai_compatible", "NO_KEY")  # it needs none
     ]
     project = tmp_path / "project"
@@ -392,23 +414,44 @@ def test_wrong_settings(combination: Combination, renders: dict[str, Path], tmp_
     process.join()
     log = processes.log(project)
     assert process.exitcode == 0, log
-    answers = json.loads(heard.read_text(encoding="utf-8"))
-    assert answers == [
-        [MARK + sentence(project, combination, variables, name)] * 2 for name, variables in cases
-    ]
-    assert "name.invalid" in answers[-1][0]
-    at_start = sentence(project, combination, cases[0][1], cases[0][0])
-    said = [line for line in log.splitlines() if line.endswith(at_start)]
-    assert len([line for line in said if "WrongSetting" not in line]) == 1
+    streams = json.loads(heard.read_text(encoding="utf-8"))
+    sentences = [sentence(project, combination, name) for name, _ in cases]
+    for said, both in zip(sentences, streams, strict=True):
+        for answer in map(agui.read, both):
+            assert (answer.text, answer.notice) == ("", said)
+    at_start, *_ = sentences
+    warnings = [line for line in log.splitlines() if line.startswith("WARNING:")]
+    assert [line for line in warnings if line.endswith(at_start)] == warnings[:1]
     assert log.count(LOGGED) == 2 * len(cases)
-    for secret in (KEY, "schlüssel"):
-        assert secret not in log
-        assert secret not in str(answers)
+    assert KEY not in log + str(streams)
+
+
+# What the line that an app stops with must name: the key's variable or the address's.
+WRONG_SETTINGS = [
+    ("KEY", f"schlüssel-{KEY}", "http://127.0.0.1"),
+    ("KEY", f"{KEY}\n{KEY}", "http://127.0.0.1"),
+    ("BASE_URL", KEY, "localhost:1234"),
+    ("BASE_URL", KEY, f"ftp://{KEY}@127.0.0.1"),
+]
+
+
+@EVERY_PROJECT
+def test_wrong_settings_stop_the_app(
+    combination: Combination, renders: dict[str, Path], tmp_path: Path, subtests: pytest.Subtests
+) -> None:
+    for number, (kind, key, address) in enumerate(WRONG_SETTINGS):
+        with subtests.test(kind=kind, key=key, address=address):
+            project = tmp_path / str(number)
+            shutil.copytree(renders[combination.name], project)
+            variables = faults.settings(combination["provider"], address, key)
+            name = next(one for one in variables if one.endswith(kind))
+            processes.assert_stops(project, combination.name, name, variables)
+            assert KEY not in processes.log(project)
 
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Two certificates for the same names, the first to be trusted by whom they are shown to."""
+    """Two certificates for the same names, the first to be trusted by the app."""
     folder = tmp_path_factory.mktemp("certificates")
     first, second = (
         faults.certificate(folder / f"{name}.pem", "localhost", "provider.test")
@@ -427,7 +470,7 @@ def test_no_two_failures_share_a_sentence(renders: dict[str, Path], provider_nam
 @pytest.mark.parametrize("provider_name", faults.APIS)
 def test_every_sentence_is_provoked(renders: dict[str, Path], provider_name: str) -> None:
     provoked = {"UNREACHABLE", "UNTRUSTED_CERTIFICATE", "PROXY"}
-    provoked |= {name for name, *_ in WRONG_SETTINGS}
+    provoked |= {name for name, *_ in UNUSABLE_SETTINGS}
     for streaming in (True, False):
         cells = faults.faults_of(provider_name, streaming)
         provoked |= {fault.sentence for fault in cells.values()}
@@ -435,14 +478,14 @@ def test_every_sentence_is_provoked(renders: dict[str, Path], provider_name: str
 
 
 def sentences_of(renders: dict[str, Path], provider_name: str) -> dict[str, str]:
-    """Return all sentences of a provider's projects, by name.
+    """Return what a provider's projects say to the user, by name, but for the labels of the page.
 
     Args:
         renders: The rendered projects.
         provider_name: The provider.
     """
     package = f"{provider_name}_streaming_full"
-    path = renders[package] / "src" / package / "sentences.py"
+    path = renders[package] / "src" / package / "notices.py"
     return {
         ast.unparse(statement.targets[0]): ast.literal_eval(statement.value)
         for statement in ast.parse(path.read_text(encoding="utf-8")).body

@@ -1,14 +1,27 @@
-"""Files in the chat: what the model is sent of them, and what a person sees, in awkward orders too."""
+"""Files in the chat: what the model is sent of them, and what a user sees, in awkward orders too."""
 
 import base64
+import re
 from pathlib import Path
 from typing import Any
 
 import processes
 import pytest
 from combinations import WITH_FILES, Combination
-from in_browser import ANSWERS, BOTH_MODES, FIRST, SECOND, Chat, named, opened, said, turns
-from playwright.sync_api import Browser, FilePayload, Locator, expect
+from in_browser import (
+    ANSWERS,
+    BOTH_MODES,
+    FIRST,
+    NO_SERVER,
+    SECOND,
+    Chat,
+    Held,
+    named,
+    opened,
+    said,
+    turns,
+)
+from playwright.sync_api import Browser, FilePayload, expect
 from stand_in import StandIn
 from test_wire import App
 
@@ -16,7 +29,6 @@ DEMO = [one for one in WITH_FILES if one["provider"] == "demo"]
 OTHERS = [one for one in WITH_FILES if one["provider"] != "demo"]
 # The policy is the same code for every provider, and the demo tells what each lets through.
 FORGETFUL, REMEMBERING = "single", "window"
-REFUSED = r"Failed to load resource"  # what Chromium says of a file that the server refuses
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -43,7 +55,7 @@ MEDIA_TYPES = {
 
 
 def stored(names: list[str]) -> list[dict[str, str]]:
-    """Return samples as the browser keeps them; browsers do not know every kind.
+    """Return samples as a client sends them that does not know their kinds.
 
     Args:
         names: The files' names.
@@ -107,21 +119,22 @@ def test_model_gets_files(
     words = {"type": "input_text" if name == "openai" else "text", "text": FIRST}
     with_files = [*(part(name, one) for one in names), words]
     with processes.serving(project, combination.name, provider.environment(name)) as address:
-        app, store = App(address, project, combination, provider), []
-        assert "".join(app.ask(store, FIRST, stored(names))) == ANSWERS[FIRST]
+        app = App(address, project, combination, provider)
+        messages: list[dict[str, Any]] = []
+        assert app.ask(messages, FIRST, stored(names)).text == ANSWERS[FIRST]
         assert sent(provider)[-1] == with_files
-        assert "".join(app.ask(store, SECOND)) == ANSWERS[SECOND]
+        assert app.ask(messages, SECOND).text == ANSWERS[SECOND]
         earlier = [] if combination["multi_turn"] == FORGETFUL else [with_files, ANSWERS[FIRST]]
         assert sent(provider) == [*earlier, SECOND]
 
         before = len(provider.requests)
         sentence = said(project, "WRONG_KIND").replace("{name}", "paper.docx")
         docx = {"filename": "paper.docx", "content": "data:;base64,UEsDBA=="}
-        assert "".join(app.ask([], FIRST, [docx])).endswith(sentence)
+        assert app.ask([], FIRST, [docx]).notice == sentence
         if name == "openai_compatible":
             assert "PDF" not in sentence
-            answer = "".join(app.ask([], FIRST, stored(["paper.pdf"])))
-            assert answer.endswith(sentence.replace("paper.docx", "paper.pdf"))
+            notice = app.ask([], FIRST, stored(["paper.pdf"])).notice
+            assert notice == sentence.replace("paper.docx", "paper.pdf")
         assert len(provider.requests) == before
 
 
@@ -144,10 +157,10 @@ class Files:
             chat: The chat.
         """
         self.page = chat.page
-        self.field = chat.page.locator("#chat-upload input")
-        self.waiting = chat.page.locator("#chat-data-info .chat-file-chip")
-        self.shown = chat.conversation.locator(".chat-file-chip")
-        self.alert = chat.page.get_by_role("alert").locator("visible=true")
+        self.attach = chat.button("Attach files")
+        self.waiting = chat.page.locator("#chat-attached .chat-file")
+        self.shown = chat.conversation.locator(".chat-file")
+        self.remove = chat.root.get_by_role("button", name=re.compile("^Remove "))
 
     def choose(self, *names: str, content: bytes = PNG) -> None:
         """Choose files in the browser's dialog.
@@ -156,7 +169,9 @@ class Files:
             names: Their names.
             content: What each of them holds.
         """
-        self.field.set_input_files([payload(name, content) for name in names])
+        with self.page.expect_file_chooser() as chooser:
+            self.attach.click()
+        chooser.value.set_files([payload(name, content) for name in names])
 
     def bring(self, kind: str, *names: str, text: str = "") -> None:
         """Drop or paste pictures anywhere on the page.
@@ -166,7 +181,7 @@ class Files:
             names: The files' names.
             text: What comes with them, as from a spreadsheet.
         """
-        self.field.wait_for(state="attached")
+        self.page.locator("#page-main").wait_for(state="attached")
         self.page.evaluate(
             """([kind, names, data, text]) => {
               const files = new DataTransfer();
@@ -177,14 +192,10 @@ class Files:
               const event = kind === "drop"
                 ? new DragEvent(kind, { ...options, dataTransfer: files })
                 : new ClipboardEvent(kind, { ...options, clipboardData: files });
-              document.querySelector("#chat-rendered-messages").dispatchEvent(event);
+              document.querySelector("#page-main").dispatchEvent(event);
             }""",
             [kind, list(names), in_base64(PNG), text],
         )
-
-    def remove(self) -> Locator:
-        """Return the buttons that take a waiting file away."""
-        return self.page.get_by_role("button", name="Remove file", exact=True)
 
 
 def payload(name: str, content: bytes) -> FilePayload:
@@ -204,24 +215,26 @@ def test_files_in_awkward_orders(
     project = renders[combination.name]
     wrong_kind = said(project, "WRONG_KIND").replace("{name}", "setup.exe")
     unreadable = said(project, "UNREADABLE_FILE").replace("{name}", "latin.txt")
-    no_room = said(project, "NO_ROOM")
-    with opened(browser, project, combination, {}, expected=REFUSED) as chat:
+    no_room = said(project, "no-room")
+    with opened(browser, project, combination, {}) as chat:
         files, first, second = Files(chat), chat.ending(FIRST), chat.ending(SECOND)
         ten = [f"{number}.png" for number in range(10)]
         chat.box.fill(FIRST)
         files.choose(*ten)
         expect(files.waiting).to_have_count(10)
-        files.remove().last.press("Enter")
+        expect(files.remove.last).to_have_accessible_name("Remove 9.png")
+        files.remove.last.press("Enter")
         expect(files.waiting).to_have_count(9)
+        chat.expect_focus()
         files.choose("9.png")
         expect(files.waiting).to_have_count(10)
 
         files.choose("setup.exe", content=b"MZ")
-        expect(files.alert).to_have_text(wrong_kind)
+        expect(chat.alert).to_have_text(wrong_kind)
         files.choose("latin.txt", content=b"\xff\xe4")
-        expect(files.alert).to_have_text(unreadable)
+        expect(chat.alert).to_have_text(unreadable)
         files.choose("photo.png", content=PNG + bytes(5_000_000))
-        expect(files.alert).to_have_text(no_room)
+        expect(chat.alert).to_have_text(no_room)
         expect(files.waiting).to_have_count(10)
         expect(chat.box).to_have_value(FIRST)
 
@@ -230,21 +243,18 @@ def test_files_in_awkward_orders(
             expect(chat.answers.last).to_contain_text(f"Attached: {name} (image/png)")
         expect(files.shown).to_have_count(10)
         expect(files.waiting).to_have_count(0)
+        expect(chat.alert).to_be_hidden()
 
-        again = chat.page.get_by_role("button", name="Try again", exact=True)
-        files.choose("9.png")
-        expect(files.waiting).to_have_count(1)
-        expect(files.alert).to_have_count(0)
-        expect(again).to_be_hidden()
-        files.remove().press("Enter")
-        expect(files.waiting).to_have_count(0)
-        files.choose("9.png")
-        expect(files.waiting).to_have_count(1)
-        files.remove().press("Enter")
+        again = chat.button("Try again").locator("visible=true")
+        files.choose("new.png")
+        expect(files.waiting).to_have_text(re.compile("new.png"))
         again.click()
         chat.expect_answers(first)
         expect(chat.answers.last).to_contain_text("Attached: 9.png (image/png)")
+        expect(chat.answers.last).not_to_contain_text("new.png")
         expect(files.shown).to_have_count(10)
+        files.remove.press("Enter")
+        expect(files.waiting).to_have_count(0)
 
         chat.ask(SECOND, first, second)
         remembered = combination["multi_turn"] != FORGETFUL
@@ -253,19 +263,38 @@ def test_files_in_awkward_orders(
         chat.expect_answers(first, second)
         expect(files.shown).to_have_count(10)
 
-        chat.page.get_by_role("button", name="New chat", exact=True).click()
+        files.choose("draft.png")
+        expect(files.waiting).to_have_count(1)
+        chat.button("Edit question").first.click()
+        expect(files.waiting).to_have_count(10)
+        files.remove.first.press("Enter")
+        chat.box.press("Escape")
+        expect(files.waiting).to_have_text(re.compile("draft.png"))
+        expect(files.shown).to_have_count(10)
+        files.remove.press("Enter")
+        chat.button("Edit question").first.click()
+        files.remove.first.press("Enter")
+        chat.ask(FIRST, first)
+        expect(chat.answers).to_contain_text(["Attached: 9.png (image/png)"])
+        expect(chat.answers).not_to_contain_text("0.png")
+        expect(files.shown).to_have_count(9)
+
+        chat.button("New chat").click()
         chat.ask(SECOND, second)
         assert "Attached" not in str(chat.answers.last.text_content())
 
 
-# Lets what the server says of a file come late.
-SLOW = """
-const ask = window.fetch;
-window.fetch = async (resource, options) => {
-  const response = await ask(resource, options);
-  if (/"output":"..chat-file-store/.test(options?.body))
-    await new Promise((resolve) => setTimeout(resolve, 700));
-  return response;
+# Lets files be read only when a test says so.
+GATE = """
+window.openGate = () => {};
+window.closeGate = () => {
+  window.gate = new Promise((resolve) => (window.openGate = resolve));
+};
+window.closeGate();
+const read = Blob.prototype.arrayBuffer;
+Blob.prototype.arrayBuffer = async function () {
+  await window.gate;
+  return read.call(this);
 };
 """
 
@@ -273,53 +302,79 @@ window.fetch = async (resource, options) => {
 @BOTH_MODES
 def test_message_waits_for_its_files(renders: dict[str, Path], browser: Browser, mode: str) -> None:
     combination = named(f"demo_{mode}_full_file_upload")
-    with opened(browser, renders[combination.name], combination, {}, SLOW, REFUSED) as chat:
+    with opened(browser, renders[combination.name], combination, {}, GATE) as chat:
         files, first, second = Files(chat), chat.ending(FIRST), chat.ending(SECOND)
         files.bring("drop", "dropped.png")
         files.bring("paste", "pasted.png", "other.png")
         files.bring("paste", "cells.png", text="2\t3")
-        chat.send(FIRST)
+        chat.box.fill(FIRST)
+        chat.box.press("Enter")
+        expect(chat.box).to_have_value(FIRST)
+        expect(chat.questions).to_have_count(0)
+        chat.page.evaluate("window.openGate()")
         chat.expect_answers(first)
+        expect(chat.box).to_have_value("")
         for name in ("dropped.png", "pasted.png", "other.png"):
             expect(chat.answers.last).to_contain_text(f"Attached: {name} (image/png)")
         expect(files.shown).to_have_count(3)
 
         files.choose("wrong.png")
         expect(files.waiting).to_have_count(1)
-        files.remove().press("Enter")
+        files.remove.press("Enter")
         files.choose("right.png")
         expect(files.waiting).to_contain_text("right.png")
-        files.remove().press("Enter")
+        files.remove.press("Enter")
 
+        chat.page.evaluate("window.closeGate()")
         chat.box.fill(SECOND)
         files.choose("setup.exe", content=b"MZ")
         chat.box.press("Enter")
-        expect(files.alert).to_contain_text("setup.exe")
+        chat.page.evaluate("window.openGate()")
+        expect(chat.alert).to_contain_text("setup.exe")
         expect(chat.box).to_have_value(SECOND)
         chat.ask(SECOND, first, second)
         expect(files.shown).to_have_count(3)
+
+
+def test_files_wait_with_their_question(renders: dict[str, Path], browser: Browser) -> None:
+    combination = named("demo_streaming_full_file_upload")
+    with opened(browser, renders[combination.name], combination, {}) as chat:
+        files, first, second = Files(chat), chat.ending(FIRST), chat.ending(SECOND)
+        held = Held(chat)
+        chat.send(FIRST)
+        files.choose("queued.png")
+        expect(files.waiting).to_have_count(1)
+        chat.send(SECOND)
+        expect(files.waiting).to_have_count(0)
+        chat.button("Take back").click()
+        expect(files.waiting).to_have_text(re.compile("queued.png"))
+        chat.send(SECOND)
+        held.release()
+        chat.expect_answers(first, second)
+        expect(chat.answers.last).to_contain_text("Attached: queued.png (image/png)")
 
 
 @BOTH_MODES
 def test_lost_server_loses_no_file(renders: dict[str, Path], browser: Browser, mode: str) -> None:
     combination = named(f"demo_{mode}_full_file_upload")
     project = renders[combination.name]
-    expected = r"Failed to (load resource|fetch)|Callback"
-    with opened(browser, project, combination, {}, expected=expected) as chat:
-        files, lost = Files(chat), said(project, "APP_UNREACHABLE")
+    with opened(browser, project, combination, {}, expected=NO_SERVER) as chat:
+        files, lost = Files(chat), said(project, "unreachable")
         chat.ask(SECOND, chat.ending(SECOND))
         files.choose("dot.png", content=PNG + bytes(3_000_000))
         expect(files.waiting).to_have_count(1)
         chat.page.context.set_offline(True)
         files.choose("late.png")
-        expect(files.alert).to_have_text(lost)
+        expect(files.waiting).to_have_count(2)
         chat.ask(FIRST, chat.ending(SECOND), lost)
-        expect(files.shown).to_contain_text("dot.png")
+        chat.expect_failure(lost)
+        expect(files.shown).to_contain_text(["dot.png", "late.png"])
         expect(files.waiting).to_have_count(0)
         chat.page.context.set_offline(False)
-        chat.page.get_by_role("button", name="Try again", exact=True).click()
+        chat.button("Try again").click()
         chat.expect_answers(chat.ending(SECOND), chat.ending(FIRST))
-        expect(chat.answers.last).to_contain_text("Attached: dot.png (image/png)")
+        for name in ("dot.png", "late.png"):
+            expect(chat.answers.last).to_contain_text(f"Attached: {name} (image/png)")
 
 
 @pytest.mark.parametrize(
@@ -338,7 +393,7 @@ def test_picture_of_three_megabytes(
         expect(files.waiting).to_have_count(1)
         chat.ask(FIRST, first)
         files.choose("other.png", content=picture)
-        expect(files.alert).to_have_text(said(renders[combination.name], "NO_ROOM"))
+        expect(chat.alert).to_have_text(said(renders[combination.name], "no-room"))
         chat.page.reload()
         chat.expect_answers(first)
         chat.ask(SECOND, first, second)

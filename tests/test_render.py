@@ -49,28 +49,34 @@ FILES = [
     "pyproject.toml",
     "src/PACKAGE/__init__.py",
     "src/PACKAGE/__main__.py",
-    "src/PACKAGE/access.py",
     "src/PACKAGE/app.py",
-    "src/PACKAGE/assets/chat.css",
-    "src/PACKAGE/assets/chat.js",
     "src/PACKAGE/attachments.py",
     "src/PACKAGE/chat.py",
-    "src/PACKAGE/controls.py",
     "src/PACKAGE/dashboard.py",
     "src/PACKAGE/history.py",
-    "src/PACKAGE/limits.py",
-    "src/PACKAGE/log.py",
     "src/PACKAGE/notices.py",
     "src/PACKAGE/provider.py",
-    "src/PACKAGE/sentences.py",
-    "src/PACKAGE/serving.py",
     "src/PACKAGE/settings.py",
+    "src/PACKAGE/web/__init__.py",
+    "src/PACKAGE/web/access.py",
+    "src/PACKAGE/web/answers.py",
+    "src/PACKAGE/web/chat.css",
+    "src/PACKAGE/web/chat.js",
+    "src/PACKAGE/web/component.py",
+    "src/PACKAGE/web/conversation.py",
+    "src/PACKAGE/web/drawing.js",
+    "src/PACKAGE/web/endpoint.py",
+    "src/PACKAGE/web/events.py",
+    "src/PACKAGE/web/limits.py",
+    "src/PACKAGE/web/markdown.js",
+    "src/PACKAGE/web/pings.py",
     "tests/conftest.py",
     "tests/test_access.py",
     "tests/test_app.py",
     "tests/test_chat.py",
-    "tests/test_controls.py",
+    "tests/test_endpoint.py",
     "tests/test_history.py",
+    "tests/test_requests.py",
 ]
 
 # Which answers may change a file: whatever is not named here renders the same for all of them.
@@ -79,26 +85,27 @@ MAY_DIFFER_BY = {
     ".env.example": {"provider", "auth"},
     "README.md": {"provider", "streaming", "multi_turn", "auth", "file_upload"},
     "pyproject.toml": {"provider"},
-    "src/PACKAGE/access.py": {"auth"},
     "src/PACKAGE/app.py": {"provider"},
-    "src/PACKAGE/assets/chat.css": {"file_upload"},
-    "src/PACKAGE/assets/chat.js": {"streaming", "file_upload"},
     "src/PACKAGE/attachments.py": {"provider", "file_upload"},
     "src/PACKAGE/chat.py": {"provider", "streaming", "multi_turn"},
-    "src/PACKAGE/controls.py": {"provider", "streaming", "multi_turn", "file_upload"},
     "src/PACKAGE/history.py": {"multi_turn", "file_upload"},
-    "src/PACKAGE/limits.py": {"streaming", "file_upload"},
-    "src/PACKAGE/log.py": {"provider", "auth"},
-    "src/PACKAGE/notices.py": {"streaming"},
+    "src/PACKAGE/notices.py": {"provider", "multi_turn", "file_upload", "auth"},
     "src/PACKAGE/provider.py": {"provider", "streaming", "file_upload"},
-    "src/PACKAGE/sentences.py": {"provider", "streaming", "auth", "file_upload"},
-    "src/PACKAGE/serving.py": {"streaming"},
-    "tests/conftest.py": {"provider"},
+    "src/PACKAGE/settings.py": {"provider", "auth"},
+    "src/PACKAGE/web/__init__.py": {"multi_turn"},
+    "src/PACKAGE/web/access.py": {"auth"},
+    "src/PACKAGE/web/chat.js": {"multi_turn", "file_upload"},
+    "src/PACKAGE/web/component.py": {"provider", "multi_turn", "file_upload"},
+    "src/PACKAGE/web/conversation.py": {"multi_turn", "file_upload"},
+    "src/PACKAGE/web/drawing.js": {"file_upload"},
+    "src/PACKAGE/web/endpoint.py": {"multi_turn"},
+    "tests/conftest.py": {"provider", "streaming", "auth"},
     "tests/test_access.py": {"auth"},
-    "tests/test_app.py": {"streaming", "auth"},
-    "tests/test_controls.py": {"streaming", "multi_turn"},
+    "tests/test_app.py": {"provider", "auth"},
     "tests/test_chat.py": {"provider", "streaming", "multi_turn", "file_upload"},
+    "tests/test_endpoint.py": {"streaming"},
     "tests/test_history.py": {"multi_turn", "file_upload"},
+    "tests/test_requests.py": {"multi_turn", "file_upload"},
 }
 
 
@@ -243,6 +250,49 @@ def test_only_the_chosen_sdk_is_there(renders: dict[str, Path], combination: Com
     for sdk in {"anthropic", "openai"}:
         assert (sdk in required) == (sdk in expected), f"{sdk} among the dependencies"
         assert (sdk in imported) == (sdk in expected), f"{sdk} among the imports"
+
+
+def own_imports(project: Path, package: str) -> dict[str, set[str]]:
+    """Return which modules of its package each module of a project imports, by name.
+
+    Args:
+        project: The rendered project.
+        package: The name of its package.
+    """
+    root = project / "src" / package
+    names = {
+        path: ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+        for path in root.rglob("*.py")
+    }
+    imported: dict[str, set[str]] = {}
+    for path, name in names.items():
+        found: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{name} has a relative import."
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+        imported[name] = {
+            module
+            for module in names.values()
+            for one in found
+            if f"{one}.".startswith(f"{package}.{module}.")
+        }
+    return imported
+
+
+@EVERY_COMBINATION
+def test_imports_go_one_way(renders: dict[str, Path], combination: Combination) -> None:
+    """What owners edit builds on web/, which gets the action and the dashboard handed over."""
+    imported = own_imports(renders[combination.name], combination.name)
+    assert imported["notices"] == imported["settings"] == set()
+    machinery = {name for name in imported if name.partition(".")[0] == "web"}
+    assert {"web", "web.endpoint", "web.limits", "web.access", "web.component"} <= machinery
+    for name in machinery:
+        others = imported[name] - machinery - {"notices", "settings", "history"}
+        assert not others, f"{name} imports what it must not know."
+    assert imported["app"] >= {"chat", "dashboard", "provider", "settings", "web"}
 
 
 def test_files_differ_only_by_the_answers_they_may(renders: dict[str, Path]) -> None:

@@ -30,6 +30,7 @@ OWNERS_ENVIRONMENT = {
     "SSL_CERT_FILE": "/no/such/file",
     "HOST": "0.0.0.0",
     "PORT": "1",
+    "WEB_CONCURRENCY": "9",
     "CHAT_USERS": "owner:a-real-password",
     "CHAT_RATE_LIMIT": "1/hour",
     "CHAT_DAILY_LIMIT": "1",

@@ -19,12 +19,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import agui
 import faults
 import processes
 import pytest
 from combinations import COMBINATIONS, Combination
 from faults import ENDLESS, PREFIX, Call, FaultyProvider, Reply
-from test_wire import App, assert_told
+from test_wire import App, Exchange, Message, assert_told
 
 if sys.platform == "win32":
     pytest.skip("gunicorn does not run on Windows.", allow_module_level=True)
@@ -32,10 +33,8 @@ if sys.platform == "win32":
 PACKAGE = "demo_streaming_full"
 (DEMO,) = (one for one in COMBINATIONS if one.name == PACKAGE)
 PROJECTS = [one for one in COMBINATIONS if one["multi_turn"] == "full"]
-DONE = b"data: [DONE]\n\n"
 STREAMS = 200
 GRACE = 30  # seconds that a running answer gets after SIGTERM, as the README says
-LAST_WORD = {"demo": None, "anthropic": "end_turn", "openai": "completed"}
 
 
 class Gunicorn:
@@ -81,7 +80,7 @@ class Gunicorn:
         """Ask for an answer, and return as soon as it begins.
 
         Args:
-            question: What the person typed.
+            question: What the user asks.
         """
         return stream(self.port, question)
 
@@ -94,16 +93,15 @@ class Gunicorn:
 
 
 def stream(port: int, question: str) -> http.client.HTTPResponse:
-    """Ask for a streamed answer, and return as soon as it begins.
+    """Ask for an answer, and return as soon as it begins.
 
     Args:
         port: Where the app is.
-        question: What the person typed.
+        question: What the user asks.
     """
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    messages = [{"role": "user", "content_json": json.dumps(question)}]
-    body = json.dumps({"prompt": question, "messages": messages})
-    connection.request("POST", "/streaming-chat", body, {"Content-Type": "application/json"})
+    body = json.dumps({"messages": [{"role": "user", "content": question}]})
+    connection.request("POST", "/chat", body, {"Content-Type": "application/json"})
     return connection.getresponse()
 
 
@@ -206,7 +204,7 @@ def answers(log: str) -> list[dict[str, str]]:
     Args:
         log: The log.
     """
-    lines = re.findall(r"^INFO:\w+\.log:answer (.*)$", log, re.MULTILINE)
+    lines = re.findall(r"^INFO:\w+\.web\.endpoint:answer (.*)$", log, re.MULTILINE)
     return [dict(fact.split("=") for fact in line.split()) for line in lines]
 
 
@@ -221,9 +219,9 @@ def test_streams_are_not_held_back(server: Gunicorn) -> None:
     assert response.headers["Cache-Control"] == "no-cache"
     assert response.headers["X-Accel-Buffering"] == "no"
     first, rest = response.read1(65536), response.read()
-    assert first.startswith(b"data: ")
-    assert rest.endswith(DONE)
-    assert (first + rest).count(b"data: ") > 10 * first.count(b"data: ")
+    answer = agui.read((first + rest).decode())
+    assert not answer.notice
+    assert len(answer.events) > 10 * first.count(b"data: ") > 0
 
 
 class SlowProvider(FaultyProvider):
@@ -248,11 +246,12 @@ def test_many_wait_at_once(renders: dict[str, Path], tmp_path: Path) -> None:
     server = Gunicorn(project, tmp_path / "log", **provider.environment())
     try:
         server.wait()
-        with ThreadPoolExecutor(STREAMS) as people:
-            heard = list(people.map(lambda number: server.ask(f"{number}?").read(), range(STREAMS)))
-        assert all(one.endswith(DONE) and one.count(b"data: ") > 1 for one in heard)
-        ends = [one.get("stop_reason") for one in answers(server.log())]
-        assert ends == ["end_turn"] * STREAMS
+        questions = [f"{number}?" for number in range(STREAMS)]
+        with ThreadPoolExecutor(STREAMS) as users:
+            heard = users.map(lambda question: server.ask(question).read().decode(), questions)
+        texts = [agui.read(one).text for one in heard]
+        assert texts == [faults.healthy_answer(question) for question in questions]
+        assert [one["outcome"] for one in answers(server.log())] == ["complete"] * STREAMS
     finally:
         server.kill()
         provider.stop()
@@ -276,18 +275,20 @@ def test_a_conversation_survives_one_of_two_servers(
     with gunicorns(renders, tmp_path, 2) as (one, other):
         proxy = RoundRobin(one.port, other.port)
         app = App(proxy.url, renders[PACKAGE], DEMO, stand_in=None)  # type: ignore[arg-type]
-        store: list[dict[str, str]] = []
-        exchanges: list[tuple[str, str]] = []
+        messages: list[Message] = []
+        exchanges: list[Exchange] = []
 
         def converse(question: str) -> set[int]:
             proxy.used.clear()
-            answer = "".join(app.ask(store, question))
-            assert_told(app, answer, exchanges, question)
-            exchanges.append((question, answer))
+            answer = app.ask(messages, question)
+            assert_told(app, answer.text, exchanges, question)
+            exchanges.append((question, answer.text))
             return set(proxy.used)
 
+        ports: set[int] = set()
         for question in ("What is SQL?", "Who made it?"):
-            assert converse(question) == {one.port, other.port}
+            ports |= converse(question)
+        assert ports == {one.port, other.port}
         one.kill()
         for question in ("When was that?", "And where?"):
             assert converse(question) == {other.port}
@@ -303,7 +304,8 @@ def test_a_stop_lets_answers_end(renders: dict[str, Path], tmp_path: Path) -> No
         stopped = time.monotonic()
         processes.until(lambda: refuses(server.port))
         assert server.process.poll() is None
-        assert (begin + response.read()).endswith(DONE)
+        answer = agui.read((begin + response.read()).decode())
+        assert answer.text.endswith("a model answers here.") and not answer.notice
         assert server.process.wait(GRACE) == 0
         assert time.monotonic() - stopped < GRACE
 
@@ -351,28 +353,39 @@ def test_log(combination: Combination, renders: dict[str, Path]) -> None:
         assert not provider.calls, "The start has asked the provider something."
         app = App(address, project, combination, stand_in=None)  # type: ignore[arg-type]
         question = "What is a pivot table?"
-        parts = app.ask([], question)
+        answer = app.ask([], question)
         processes.until(lambda: len(answers(log())) == 1)
         (line,) = answers(log())
-        assert float(line.pop("seconds")) >= float(line.pop("first_token", 0))
-        known = {"tokens_in": "12", "tokens_out": "9", "stop_reason": LAST_WORD.get(name, "stop")}
-        assert line == ({} if name == "demo" else known)
-        if name != "demo":
+        assert 0 <= float(line.pop("first_part")) <= float(line.pop("seconds"))
+        assert line.pop("outcome") == "complete"
+        if name == "demo":
+            assert not line
+        else:
+            (call,) = provider.calls
+            assert line == {
+                "model": app.model,
+                "input_tokens": "12",
+                "output_tokens": "9",
+                "request_id": call.request_id,
+            }
             limit, *_ = faults.FINISHED[name]
             for fault in (limit, "no reply"):
                 app.ask([], PREFIX + fault)
             processes.until(lambda: len(answers(log())) == 3)
-            reasons = [one["stop_reason"] for one in answers(log())[1:]]
-            assert reasons == [limit.split()[0], "APIConnectionError"]
+            cut, failed = answers(log())[1:]
+            assert (cut["outcome"], cut["output_tokens"]) == ("AnswerError", "9")
+            assert cut["model"] == app.model
+            assert failed["outcome"] == "APIConnectionError"
+            assert failed.keys() == {"outcome", "seconds"}
             if app.streaming:
-                assert ["first_token" in one for one in answers(log())] == [True, True, False]
+                assert "first_part" in cut
                 response = stream(int(address.rpartition(":")[2]), PREFIX + ENDLESS)
                 response.read1(65536)
                 response.close()
                 processes.until(lambda: len(answers(log())) == 4)
-                assert answers(log())[-1]["stop_reason"] == "closed"
-        whole = "".join(parts)
-        small = [] if name == "demo" else parts  # single words, which the log may use too
-        for words in (question, "pivot", whole, PREFIX, faults.PART, *small):
+                assert answers(log())[-1]["outcome"] == "disconnected"
+        # The demo's parts are single words, which the log may use too.
+        parts = [] if name == "demo" else answer.parts
+        for words in (question, "pivot", answer.text, PREFIX, faults.PART, *parts):
             assert words not in log()
     provider.stop()

@@ -1,4 +1,4 @@
-"""`copier update` by its real command: from every old version, with a person's edits, to other answers."""
+"""`copier update` by its real command: from every old version, with an owner's edits, to other answers."""
 
 import os
 import re
@@ -29,6 +29,7 @@ from copier._template import load_template_config
 from pytest_copie.plugin import Copie
 
 TEMPLATE = ("copier.yml", "template", "providers", "auth", "macros")
+FIRST = "template/src/{{ package_name }}/web/endpoint.py.jinja"  # supported versions have it
 MOST = 4  # versions beside the releases; more would take too long
 
 
@@ -46,19 +47,22 @@ def listed(*arguments: str) -> list[str]:
 
 def old_versions() -> list[str]:
     """Return the commits to update from, the oldest first: each release, and some in between."""
+    first = listed("log", "--first-parent", "--format=%H", "--diff-filter=A", "--", FIRST)[-1:]
+    if not first:
+        return ["HEAD"]
+    since = [*first, *listed("rev-list", "--reverse", "--first-parent", f"{first[0]}..HEAD")]
+    changes = set(listed("log", "--first-parent", "--format=%H", "--", *TEMPLATE))
     releases = listed("rev-list", "--no-walk", "--tags=v*") or listed(
         "log", "--format=%H", "-G^## [0-9]", "--", "CHANGELOG.md"
     )
-    first = listed("log", "--format=%H", "--diff-filter=A", "--", "copier.yml")[-1:]
-    changes = listed("log", "--reverse", "--format=%H", "--", *TEMPLATE)
-    others = changes[changes.index(first[0]) :] if first and first[0] in changes else changes
+    others = [commit for commit in since if commit in changes]
     if listed("rev-parse", "--is-shallow-repository") == ["true"]:
         warnings.warn(
             f"This clone is shallow: updates are tested from {len(others)} versions.", stacklevel=1
         )
     step = max(1, -(-len(others) // MOST))
     kept = {*releases, *others[::step], *others[-1:]}
-    return [commit for commit in listed("rev-list", "--reverse", "HEAD") if commit in kept]
+    return [commit for commit in since if commit in kept]
 
 
 VERSIONS = old_versions()
@@ -243,53 +247,46 @@ def test_changed_text(history: Path, tmp_path: Path, question: str) -> None:
 
 @pytest.mark.parametrize("combination", SAMPLES, ids=label)
 @pytest.mark.parametrize("version", sorted({0, len(VERSIONS) // 2, len(VERSIONS) - 1}))
-def test_what_a_person_wrote_stays(
+def test_what_the_owner_wrote_stays(
     history: Path,
     tmp_path: Path,
     version: int,
     combination: Combination,
 ) -> None:
     project = project_of(history, tmp_path / "project", combination, VERSIONS[version])
-    dashboard = project / "src" / combination.name / "dashboard.py"
-    # The page "Charts" came where owners add theirs: one conflict, which CHANGELOG.md tells.
-    add_page = "create_charts_page" in dashboard.read_text(encoding="utf-8")
-    edit(project, combination, add_page)
+    edit(project, combination)
     commit(project)
     updated(project)
     fresh = fresh_copy(history, tmp_path / "fresh", project, combination)
-    edit(fresh, combination, add_page)
+    edit(fresh, combination)
     assert contents(project) == contents(fresh)
     tests = processes.run(processes.own_tests, project, environment={})
     tests.join()
     assert tests.exitcode == 0, processes.log(project)
 
 
-def edit(project: Path, combination: Combination, add_page: bool = True) -> None:
-    """Change a project where people do, next to the template's own lines too.
+def edit(project: Path, combination: Combination) -> None:
+    """Change a project where owners do, next to the template's own lines too.
 
     Args:
         project: The project.
         combination: Its answers.
-        add_page: Whether to add a page to the dashboard.
     """
     package = project / "src" / combination.name
     after = {
         package / "dashboard.py": {
+            "            *pages,\n": (
+                '            vm.Page(title="Other", components=[vm.Card(text="Other.")]),\n'
+            ),
             'SYSTEM_PROMPT = """\\\n': "You like numbers.\n",
         },
         package / "app.py": {
-            "            system_prompt=dashboard.SYSTEM_PROMPT,\n": (
-                '            model="another-model",\n            max_tokens=100,\n'
+            "        system_prompt=dashboard.SYSTEM_PROMPT,\n": (
+                '        model="another-model",\n        max_tokens=100,\n'
             ),
         },
         project / "pyproject.toml": {'    "vizro>=1.0,<2",\n': '    "pandas>=2",\n'},
     }
-    if add_page:
-        after[package / "dashboard.py"] |= {
-            '            vm.Page(title="Chat", path="/", components=[chat]),\n': (
-                '            vm.Page(title="Other", components=[vm.Card(text="Other.")]),\n'
-            ),
-        }
     for path, edits in after.items():
         text = path.read_text(encoding="utf-8")
         for line, added in edits.items():
@@ -316,9 +313,9 @@ def test_nothing_new_changes_nothing(
 
 
 def test_conflict_is_marked_where_it_is(history: Path, tmp_path: Path) -> None:
-    """The person rewrote a line that the template has rewritten since."""
+    """The owner rewrote a line that the template has rewritten since."""
     combination = SAMPLES[0]
-    line = '"""Puts the parts together: `app` is what a WSGI server loads, `main` what the command runs."""'
+    line = '"""The application: `app` is the WSGI object, `main` runs the development server."""'
     project = project_of(history, tmp_path / "project", combination, "HEAD")
     app = project / "src" / combination.name / "app.py"
     app.write_text(app.read_text(encoding="utf-8").replace(line, '"""Mine."""'), encoding="utf-8")
@@ -356,12 +353,12 @@ def test_recopy_is_a_way_out(history: Path, renders: dict[str, Path], tmp_path: 
     assert contents(project) == contents(renders[combination.name])
 
 
-NEEDS_A_PERSON = {"the same lines", "a refused push", "no right to ask"}
+NEEDS_THE_OWNER = {"the same lines", "a refused push", "no right to ask"}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="GitHub runs the workflow on Linux.")
 @pytest.mark.parametrize(
-    "case", ["newer", "nothing newer", "asked before", "no template", *sorted(NEEDS_A_PERSON)]
+    "case", ["newer", "nothing newer", "asked before", "no template", *sorted(NEEDS_THE_OWNER)]
 )
 def test_workflow_asks_for_the_update(history: Path, tmp_path: Path, case: str) -> None:
     """The script of the project's workflow, with real git and Copier; GitHub's command is recorded."""
@@ -409,7 +406,7 @@ def test_workflow_asks_for_the_update(history: Path, tmp_path: Path, case: str) 
     asked = (tmp_path / "asked").read_text().split("\n") if (tmp_path / "asked").exists() else []
     assert ("::warning::" in run.stdout) == (case == "no template")
     assert ("pr create" in asked) == (case in ("newer", "no right to ask"))
-    assert ("issue create" in asked) == (case in NEEDS_A_PERSON)
+    assert ("issue create" in asked) == (case in NEEDS_THE_OWNER)
     branches = git("branch", "--list", "template-*", "--format=%(refname)", directory=remote)
     assert bool(branches) == (case in ("newer", "no right to ask"))
     if branches:
@@ -477,7 +474,7 @@ def test_rules_that_updates_live_by(old: Path) -> None:
             "template/Dockerfile.jinja",
             "",
             "template/Containerfile.jinja",
-            "The file Dockerfile is gone: what people changed in it would be lost.",
+            "The file Dockerfile is gone: what owners changed in it would be lost.",
         ),
         (
             "template/Dockerfile.jinja",
@@ -532,7 +529,7 @@ def broken_rules(old: Path, new: Path) -> list[str]:
         if not name.startswith("_") and "default" not in question
     ]
     broken += [
-        f"The file {name} is gone: what people changed in it would be lost."
+        f"The file {name} is gone: what owners changed in it would be lost."
         for name in template_files(old) - template_files(new)
     ]
     return broken + [
