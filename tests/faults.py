@@ -19,7 +19,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -910,6 +910,19 @@ class FaultyProvider:
         if fault == ENDLESS:
             return _endless(api)
         return faults_of(self.name, api.streaming)[fault].reply(api)
+
+
+@contextlib.contextmanager
+def answering(provider: str) -> Iterator[FaultyProvider]:
+    """Start a faulty provider, and stop it at the end.
+
+    Args:
+        provider: Whose API it speaks.
+    """
+    server = FaultyProvider(provider)
+    server.open()
+    yield server
+    server.stop()
 
 
 def settings(provider: str, address: str, key: str = KEY) -> dict[str, str]:

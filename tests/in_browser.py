@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import faults
 import processes
 import pytest
 import stand_in
@@ -364,7 +365,5 @@ def turns(request: Request) -> list[tuple[str, Any]]:
 @pytest.fixture(scope="session")
 def faulty() -> Iterator[FaultyProvider]:
     """A provider that fails as it is asked to."""
-    server = FaultyProvider("openai")
-    server.open()
-    yield server
-    server.stop()
+    with faults.answering("openai") as server:
+        yield server

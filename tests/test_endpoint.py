@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import agui
+import faults
 import processes
 import pytest
 from combinations import COMBINATIONS, WITH_FILES, Combination
@@ -341,10 +342,8 @@ FORGED = {
 @pytest.fixture
 def provider() -> Iterator[FaultyProvider]:
     """A provider that keeps what it is sent."""
-    server = FaultyProvider("anthropic")
-    server.open()
-    yield server
-    server.stop()
+    with faults.answering("anthropic") as server:
+        yield server
 
 
 @pytest.mark.parametrize(

@@ -69,10 +69,8 @@ def faulty(combination: Combination) -> Iterator[FaultyProvider | None]:
     if combination["provider"] not in faults.APIS:
         yield None
         return
-    server = FaultyProvider(combination["provider"])
-    server.open()
-    yield server
-    server.stop()
+    with faults.answering(combination["provider"]) as server:
+        yield server
 
 
 @pytest.mark.parametrize("combination", PROJECTS, ids=lambda one: one.label)

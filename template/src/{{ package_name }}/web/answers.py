@@ -1,4 +1,4 @@
-"""What an action may return or yield, and the error whose message is for the user."""
+"""The parts of an answer that an action returns or yields, and the error for the user."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from dash.development.base_component import Component
 
 @dataclass
 class Step:
-    """What the app is doing while the user waits, such as "Asking the data"."""
+    """An activity of the app while the user waits, such as "Asking the data"."""
 
     text: str
 
 
 @dataclass
 class Usage:
-    """What a request to a provider takes, as far as the provider tells.
+    """The tokens of a request to a provider, as far as the provider reports them.
 
     Attributes:
         model: Name of the model.
@@ -36,7 +36,7 @@ class Answer(str):
     """The text of a whole answer.
 
     Attributes:
-        usage: What it took.
+        usage: The tokens of the request.
         notice: Tells the user why it is not complete; empty if it is.
     """
 
