@@ -14,20 +14,12 @@ from statistics import median, quantiles
 from typing import Any
 
 import aiohttp
-import anthropic
-import openai
+from apps import Server
+from exchanges import Exchange
 
 SECONDS = 60  # nobody waits longer
 
 MODELS = {"anthropic": "claude-haiku-5-5", "openai": "gpt-6-luna"}
-
-
-@dataclass(frozen=True)
-class Exchange:
-    """A question, and the answer that the stand-in has for it."""
-
-    question: str
-    answer: str
 
 
 @dataclass(frozen=True)
@@ -69,15 +61,20 @@ def median_and_95th(seconds: list[float]) -> tuple[float, float]:
     return median(seconds), quantiles(seconds, n=20, method="inclusive")[-1]
 
 
-def stand_in(provider: str, url: str, exchange: Exchange) -> Target:
+def stand_in(provider: str, url: str, exchange: Exchange, *earlier: Exchange) -> Target:
     """Return the stand-in itself, asked as the provider's SDK asks.
 
     Args:
         provider: The provider.
         url: The stand-in's address.
         exchange: What to ask.
+        earlier: What has been asked before.
     """
-    turns = [{"role": "user", "content": exchange.question}]
+    turns = []
+    for one in earlier:
+        turns.append({"role": "user", "content": one.question})
+        turns.append({"role": "assistant", "content": one.answer})
+    turns.append({"role": "user", "content": exchange.question})
     body = {"model": MODELS[provider], "stream": True}
     if provider == "anthropic":
         url, event = f"{url}/v1/messages", b"text_delta"
@@ -87,55 +84,56 @@ def stand_in(provider: str, url: str, exchange: Exchange) -> Target:
         body |= {"input": turns, "store": False}
 
     def read(stream: bytes) -> str:
-        events = map(json.loads, re.findall(rb"^data: (\{.*\})$", stream, re.MULTILINE))
-        deltas = [event.get("delta", "") for event in events]
+        deltas = [event.get("delta", "") for event in events(stream)]
         return "".join(one if isinstance(one, str) else one.get("text", "") for one in deltas)
 
     return Target(url, body, event, read, exchange.answer)
 
 
-def streaming_app(url: str, exchange: Exchange) -> Target:
-    """Return an app whose answers stream, asked as its page asks.
+def events(stream: bytes) -> list[dict[str, Any]]:
+    """Return the server-sent events of a stream that carry a JSON object.
 
     Args:
-        url: The app's address.
+        stream: All that came.
+    """
+    return list(map(json.loads, re.findall(rb"^data: (\{.*\})$", stream, re.MULTILINE)))
+
+
+def app(server: Server, exchange: Exchange) -> Target:
+    """Return an app, asked as its page asks.
+
+    Args:
+        server: The app.
         exchange: What to ask.
     """
+    if server.has_endpoint:
+        message = {"role": "user", "content": exchange.question}
+        target = f"{server.url}/chat", {"messages": [message]}, b"TEXT_MESSAGE_CONTENT"
+        return Target(*target, read_events, exchange.answer)
     stored = {"role": "user", "content_json": json.dumps(exchange.question)}
     body = {"prompt": exchange.question, "messages": [stored]}
-
-    def read(stream: bytes) -> str:
-        parts = re.findall(rb"^data: (\S+)\|END\|$", stream, re.MULTILINE)
-        return b"".join(map(base64.b64decode, parts)).decode()
-
-    return Target(f"{url}/streaming-chat", body, b"|END|", read, exchange.answer)
+    return Target(f"{server.url}/streaming-chat", body, b"|END|", read_parts, exchange.answer)
 
 
-async def one_shot_app(url: str, exchange: Exchange) -> Target:
-    """Return an app whose answers come whole, asked as its page asks.
+def read_events(stream: bytes) -> str:
+    """Return the answer in AG-UI's events, if it is complete.
 
     Args:
-        url: The app's address.
-        exchange: What to ask.
+        stream: All that came.
     """
-    async with aiohttp.ClientSession() as session, session.get(f"{url}/_dash-dependencies") as got:
-        callbacks = await got.json()
-    (callback,) = (one for one in callbacks if "chat-store.data@" in one["output"])
-    page = {"chat-chat-input": exchange.question, "chat-store": [], "chat-file-store": None}
-    outputs = [output.split(".") for output in callback["output"].strip(".").split("...")]
-    body = {
-        "output": callback["output"],
-        "outputs": [{"id": one, "property": name} for one, name in outputs],
-        "inputs": [one | {"value": 1} for one in callback["inputs"]],
-        "state": [one | {"value": page[one["id"]]} for one in callback["state"]],
-        "changedPropIds": [f"{one['id']}.{one['property']}" for one in callback["inputs"]],
-    }
+    *parts, end = events(stream)
+    assert end["type"] == "RUN_FINISHED", end
+    return "".join(one["delta"] for one in parts if one["type"] == "TEXT_MESSAGE_CONTENT")
 
-    def read(reply: bytes) -> str:
-        operations = json.loads(reply)["response"]["chat-store"]["data"]["operations"]
-        return str(json.loads(operations[-1]["params"]["value"]["content_json"]))
 
-    return Target(f"{url}/_dash-update-component", body, b"chat-store", read, exchange.answer)
+def read_parts(stream: bytes) -> str:
+    """Return the answer as vizro-experimental streams it, without the tokens that some append.
+
+    Args:
+        stream: All that came.
+    """
+    parts = re.findall(rb"^data: (\S+)\|END\|$", stream, re.MULTILINE)
+    return b"".join(map(base64.b64decode, parts)).decode().partition("\n\n\u2063")[0]
 
 
 async def ask(session: aiohttp.ClientSession, target: Target, waits: Waits) -> None:
@@ -189,31 +187,3 @@ async def at_once(target: Target, people: int, waits: Waits, messages: int = 1) 
         begin = time.perf_counter()
         await asyncio.gather(*(person() for _ in range(people)))
         return time.perf_counter() - begin
-
-
-def ask_sdk(client: anthropic.Anthropic | openai.OpenAI, exchange: Exchange, waits: Waits) -> None:
-    """Ask once through a provider's SDK, without an app.
-
-    Args:
-        client: The SDK's client.
-        exchange: What to ask.
-        waits: Where to note how long it took.
-    """
-    turns: Any = [{"role": "user", "content": exchange.question}]
-    begin = time.perf_counter()
-    first = float("nan")
-    if isinstance(client, anthropic.Anthropic):
-        with client.messages.stream(
-            model=MODELS["anthropic"], max_tokens=1024, messages=turns
-        ) as stream:
-            for _ in stream.text_stream:
-                if first != first:
-                    first = time.perf_counter() - begin
-    else:
-        for event in client.responses.create(
-            model=MODELS["openai"], input=turns, store=False, stream=True
-        ):
-            if event.type == "response.output_text.delta" and first != first:
-                first = time.perf_counter() - begin
-    waits.first.append(first)
-    waits.last.append(time.perf_counter() - begin)

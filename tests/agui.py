@@ -17,6 +17,10 @@ from ag_ui.core import (
     TextMessageEndEvent,
     TextMessageStartEvent,
     TokenUsage,
+    ToolCallArgsEvent,
+    ToolCallEndEvent,
+    ToolCallResultEvent,
+    ToolCallStartEvent,
 )
 from pydantic import BaseModel, TypeAdapter
 
@@ -50,6 +54,21 @@ class Answer:
         shown = [one for one in self.events if isinstance(one, ActivitySnapshotEvent)]
         assert {one.activity_type for one in shown} <= {"dash.component"}
         return [one.content for one in shown]
+
+    @property
+    def calls(self) -> list[tuple[str, dict[str, Any], str]]:
+        """The calls of tools: the name, the arguments and the result of each."""
+        started = {one.tool_call_id: one for one in self._all(ToolCallStartEvent)}
+        arguments = {
+            one.tool_call_id: json.loads(one.delta) for one in self._all(ToolCallArgsEvent)
+        }
+        return [
+            (started[one.tool_call_id].tool_call_name, arguments[one.tool_call_id], one.content)
+            for one in self._all(ToolCallResultEvent)
+        ]
+
+    def _all(self, kind: type[Any]) -> list[Any]:
+        return [one for one in self.events if isinstance(one, kind)]
 
     @property
     def steps(self) -> list[str]:
@@ -156,7 +175,7 @@ def assert_order(answer: Answer) -> None:
     end = answer.end
     assert isinstance(start, RunStartedEvent)
     assert start.protocol_version == "1.0"
-    text = step = ""  # what is open
+    text = step = call = ""  # what is open
     ids: set[str] = set()
     for one in events[:-1]:
         match one:
@@ -176,11 +195,28 @@ def assert_order(answer: Answer) -> None:
             case StepFinishedEvent():
                 assert step == one.step_name
                 step = ""
+            case ToolCallStartEvent():
+                assert not text and not step and not call and one.tool_call_id not in ids
+                call = one.tool_call_id
+                ids.add(call)
+            case ToolCallArgsEvent():
+                assert call == one.tool_call_id
+            case ToolCallEndEvent():
+                assert call == one.tool_call_id
+                call = ""
+            case ToolCallResultEvent():
+                assert not call and one.tool_call_id in ids and one.message_id not in ids
+                assert one.role == "tool"
+                ids.add(one.message_id)
+            case ActivitySnapshotEvent() if one.message_id in ids:
+                before = events[events.index(one) - 1]
+                assert isinstance(before, ToolCallResultEvent)
+                assert before.tool_call_id == one.message_id, "It belongs to the call before it."
             case ActivitySnapshotEvent():
                 assert not text and not step and one.message_id not in ids
                 ids.add(one.message_id)
             case _:
                 raise AssertionError(f"{one.type} may not stand here.")
     if isinstance(end, RunFinishedEvent):
-        assert not text and not step, "Something is still open."
+        assert not text and not step and not call, "Something is still open."
         assert (end.thread_id, end.run_id) == (start.thread_id, start.run_id)

@@ -32,7 +32,7 @@ class Combination(dict[str, Any]):
         ]
         name = "_".join([self["provider"], streaming, self["multi_turn"], *others])
         # A package name that is too long is made of the beginnings of its words.
-        return name if len(name) <= 40 else "_".join(word[:4] for word in name.split("_"))
+        return name if len(name) <= 40 else "_".join(word[:2] for word in name.split("_"))
 
     @property
     def label(self) -> str:
@@ -94,9 +94,43 @@ COMBINATIONS = combined(IN_THE_CORE)
 # The other answers, each of them at least once with each answer to any other question.
 PAIRS = combined(AllPairs(list(CHOICES.values()), previously_tested=IN_THE_CORE))
 PROVIDERS = choices("provider")
+# Providers that extend another's files: pages and browsers see no difference between the two.
+RELATIVES = {
+    provider
+    for provider in PROVIDERS
+    if "{% extends" in (ROOT / "providers" / provider / "provider.py.jinja").read_text("utf-8")
+}
+# In a browser: each provider in each mode with each policy, a relative with each policy and both modes in turn.
+IN_THE_BROWSER = [
+    one
+    for number, one in enumerate(COMBINATIONS)
+    if one["provider"] not in RELATIVES or one["streaming"] is (number % 2 == 0)
+]
 # Files: the demo in both modes with each policy, each provider with each policy and both modes in turn.
 WITH_FILES = [
     Combination(one | {"file_upload": True})
     for number, one in enumerate(COMBINATIONS)
     if one["provider"] == "demo" or one["streaming"] is (number % 2 == 0)
 ]
+# Looking things up in the data: the demo in both modes with each policy, each provider in both modes.
+WITH_DATA = [
+    Combination(one | {"data": True})
+    for one in COMBINATIONS
+    if one["provider"] == "demo" or one["multi_turn"] == "full"
+]
+# Thumbs under answers: the demo in both modes, with and without what it looks up, with a user's name.
+WITH_FEEDBACK = [
+    Combination(one | {"data": data, "feedback": True, "auth": auth})
+    for one in COMBINATIONS
+    if one["provider"] == "demo" and one["multi_turn"] == "full"
+    for data, auth in ((False, "none"), (True, "none"), (False, "password"))
+]
+# The chat over every page: the demo in both modes with each policy, and with its data.
+WITH_PANEL = [
+    Combination(one | {"placement": "popup"})
+    for one in [*COMBINATIONS, *WITH_DATA]
+    if one["provider"] == "demo" and (one["multi_turn"] == "full" or not one["data"])
+]
+# All that are rendered, by their names.
+SECONDARY = [*PAIRS, *WITH_FILES, *WITH_DATA, *WITH_FEEDBACK, *WITH_PANEL]
+EVERY = {one.name: one for one in [*COMBINATIONS, *SECONDARY]}

@@ -5,19 +5,24 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from combinations import COMBINATIONS, PAIRS, ROOT, WITH_FILES, Combination
+from combinations import COMBINATIONS, EVERY, PAIRS, ROOT, WITH_DATA, Combination
+from filelock import FileLock
 from pytest_copie.plugin import Copie
 
 pytest_plugins = ["coverage_table", "in_browser"]
+# Without it, each process that a test starts compiles again all that it imports.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 COPIER = Path(sys.executable).with_name("copier")
 EVERY_COMBINATION = pytest.mark.parametrize(
-    "combination", [*COMBINATIONS, *PAIRS], ids=lambda one: one.label
-)
-EVERY_CORE_COMBINATION = pytest.mark.parametrize(
-    "combination", COMBINATIONS, ids=lambda one: one.label
+    "combination",
+    [*COMBINATIONS, *PAIRS, *(one for one in WITH_DATA if one["multi_turn"] == "full")],
+    ids=lambda one: one.label,
 )
 
 
@@ -53,13 +58,53 @@ def repository(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return copy
 
 
+class Renders(Mapping[str, Path]):
+    """The rendered project of each combination, by name; the package is named like it.
+
+    A project is rendered when it is first asked for, once for all of pytest's workers; each of them
+    uses a copy of its own.
+    """
+
+    def __init__(self, copie: Copie, template: Path, shared: Path, own: Path) -> None:
+        """Render nothing yet.
+
+        Args:
+            copie: What renders.
+            template: The directory of the template.
+            shared: The directory of what any worker has rendered.
+            own: The directory of this worker's copies.
+        """
+        self._copie, self._template, self._shared, self._own = copie, template, shared, own
+        shared.mkdir(exist_ok=True)
+
+    def __getitem__(self, name: str) -> Path:
+        """Return this worker's copy of a project."""
+        rendered, copy = self._shared / name, self._own / name
+        if not copy.exists():
+            with FileLock(rendered.with_suffix(".lock")):
+                if not rendered.exists():
+                    shutil.move(render(self._copie, self._template, EVERY[name]), rendered)
+            shutil.copytree(rendered, copy)
+        return copy
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names."""
+        return iter(EVERY)
+
+    def __len__(self) -> int:
+        """Return the number of projects."""
+        return len(EVERY)
+
+
 @pytest.fixture(scope="session")
-def renders(template: Path, copie_session: Copie) -> dict[str, Path]:
-    """The rendered project of each combination, by name; the package is named like it."""
-    return {
-        combination.name: render(copie_session, template, combination)
-        for combination in [*COMBINATIONS, *PAIRS, *WITH_FILES]
-    }
+def renders(
+    template: Path, copie_session: Copie, tmp_path_factory: pytest.TempPathFactory
+) -> Renders:
+    """The rendered projects."""
+    own = tmp_path_factory.mktemp("renders")
+    # pytest's workers have their directories in one of the run.
+    run = own.parent.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    return Renders(copie_session, template, run / "rendered", own)
 
 
 def render(copie: Copie, template: Path, combination: Combination, **others: object) -> Path:
@@ -78,6 +123,20 @@ def render(copie: Copie, template: Path, combination: Combination, **others: obj
     asked = {name: result.answers[name] for name in answers}
     assert asked == answers, "The render did not take the answers."
     return result.project_dir
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of a folder in order, without those of git and those that running makes.
+
+    Args:
+        folder: The folder.
+    """
+    others = {".git", "__pycache__", "instance"}
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not others & {*path.relative_to(folder).parts}
+    ]
 
 
 def git(*arguments: str, directory: Path) -> str:

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import dialects
 import faults
 import processes
 import pytest
 import stand_in
-from combinations import COMBINATIONS, WITH_FILES, Combination
+from combinations import EVERY, Combination
 from faults import FaultyProvider
 from playwright.sync_api import (
     Browser,
     ConsoleMessage,
-    HttpCredentials,
     Locator,
     Page,
     Route,
@@ -56,8 +56,12 @@ HTML = '<img src=x onerror="window.executed = true"> <script>window.executed = t
 USAGE = re.compile(r"^(\S+ · )?\d+(\.\d)? s( · [\d,]+ tokens in, [\d,]+ out)?$")
 KEYS = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 
-# Keeps every text that could be read in each answer, and when it appeared.
+# Keeps every text that could be read in each answer, and when it appeared; and tells of what the
+# page's policy forbids, as the console does not tell all of it.
 WATCH = """
+document.addEventListener("securitypolicyviolation", (event) => {
+  console.error("violation", event.violatedDirective, event.blockedURI);
+});
 window.seen = [];
 new MutationObserver(() => {
   document.querySelectorAll("#chat-conversation .chat-answer").forEach((answer, index) => {
@@ -69,6 +73,13 @@ new MutationObserver(() => {
   });
 }).observe(document, { subtree: true, childList: true, characterData: true });
 """
+# The panel stands open, unless a test has begun to use it.
+OPEN_PANEL = """
+try {
+  if (!sessionStorage.getItem("chat panel")) sessionStorage.setItem("chat panel", "open");
+} catch {} // a page without storage, such as about:blank
+"""
+LOADED = 30_000  # milliseconds: Plotly's script is large, and read on a busy machine too
 # What Chromium says of an app that refuses or is gone.
 NO_SERVER = r"Failed to load resource"
 
@@ -134,7 +145,8 @@ class Chat:
             endings: How each answer ends, in its text or in the sentence of its callout.
         """
         whole = [re.compile(rf"{re.escape(one)}\s*(refreshTry again)?$") for one in endings]
-        expect(self.answers).to_have_text(whole)
+        # Beside a panel, charts may still be drawn.
+        expect(self.answers).to_have_text(whole, timeout=LOADED)
         expect(self.questions).to_have_count(len(endings))
         self.expect_state("ready")
         expect(self.button("Send")).to_be_visible()
@@ -157,7 +169,7 @@ class Chat:
         Args:
             state: `empty`, `answering` or `ready`.
         """
-        expect(self.root).to_have_attribute("data-state", state)
+        expect(self.root).to_have_attribute("data-state", state, timeout=LOADED)
 
     def expect_empty(self) -> None:
         """Wait until no conversation is left."""
@@ -168,7 +180,7 @@ class Chat:
     def expect_part(self) -> str:
         """Wait until the last answer has begun and grows, and return what it says."""
         self.expect_state("answering")
-        expect(self.answers.last).not_to_be_empty()
+        expect(self.answers.last).not_to_be_empty(timeout=LOADED)
         before = str(self.answers.last.text_content())
         expect(self.answers.last).not_to_have_text(before)
         return before
@@ -258,7 +270,7 @@ def opened(
     environment: dict[str, str],
     script: str = "",
     expected: str = "$^",
-    login: HttpCredentials | None = None,
+    panel: str = OPEN_PANEL,
 ) -> Iterator[Chat]:
     """Serve a project and open it.
 
@@ -269,11 +281,11 @@ def opened(
         environment: Variables to set.
         script: What the page runs before all else, besides what watches it.
         expected: A pattern of the errors that the console will show because of the test.
-        login: What the person enters where the app asks for a name and a password.
+        panel: What opens the panel, if the chat stands in one.
     """
     with (
         processes.serving(project, combination.name, environment) as address,
-        visited(browser, address, combination, script, expected, login) as chat,
+        visited(browser, address, combination, script, expected, panel) as chat,
     ):
         yield chat
 
@@ -285,7 +297,7 @@ def visited(
     combination: Combination,
     script: str = "",
     expected: str = "$^",
-    login: HttpCredentials | None = None,
+    panel: str = OPEN_PANEL,
 ) -> Iterator[Chat]:
     """Open an app; at the end, nothing in the console may be our fault,
     and all requests must have gone to the app.
@@ -296,7 +308,7 @@ def visited(
         combination: The project's answers.
         script: What the page runs before all else, besides what watches it.
         expected: A pattern of the errors that the console will show because of the test.
-        login: What the person enters where the app asks for a name and a password.
+        panel: What opens the panel, if the chat stands in one.
     """
     errors: list[str] = []
     requested: list[str] = []
@@ -306,9 +318,10 @@ def visited(
             errors.append(f"{message.text} ({message.location['url']})")
 
     size: ViewportSize = {"width": 1200, "height": 800}
-    with browser.new_context(viewport=size, http_credentials=login) as context:
+    with browser.new_context(viewport=size) as context:
         context.add_init_script(WATCH)
         context.add_init_script(script)
+        context.add_init_script(panel)
         context.on("console", keep)
         context.on("weberror", lambda error: errors.append(str(error.error)))
         context.on("request", lambda request: requested.append(request.url))
@@ -318,6 +331,21 @@ def visited(
         assert not [error for error in errors if not re.search(expected, error)]
         assert requested
         assert not [url for url in requested if not is_own(url, address)]
+
+
+def log_in(page: Page, name: str, password: str) -> None:
+    """Log in on the login page, with the keyboard alone.
+
+    Args:
+        page: The tab.
+        name: What to type as the name, where the focus is.
+        password: What to type as the password.
+    """
+    expect(page.get_by_role("textbox", name="Name")).to_be_focused()
+    page.keyboard.insert_text(name)
+    page.keyboard.press("Tab")
+    page.keyboard.insert_text(password)
+    page.keyboard.press("Enter")
 
 
 def is_own(url: str, address: str) -> bool:
@@ -337,7 +365,7 @@ def named(name: str) -> Combination:
     Args:
         name: Its name.
     """
-    return next(one for one in [*COMBINATIONS, *WITH_FILES] if one.name == name)
+    return EVERY[name]
 
 
 def said(project: Path, name: str) -> str:
@@ -358,8 +386,7 @@ def turns(request: Request) -> list[tuple[str, Any]]:
     Args:
         request: What was sent.
     """
-    said = request.body.get("input") or request.body["messages"]
-    return [(turn["role"], turn["content"]) for turn in said if turn["role"] != "system"]
+    return dialects.turns(request.body)
 
 
 @pytest.fixture(scope="session")

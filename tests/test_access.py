@@ -62,6 +62,7 @@ class App:
     """A served project.
 
     Attributes:
+        url: Where it is.
         combination: The project's answers.
     """
 
@@ -73,6 +74,7 @@ class App:
             project: The rendered project.
             combination: Its answers.
         """
+        self.url = address
         self.combination = combination
         self._address = urlsplit(address).netloc
         self._project = project
@@ -87,12 +89,13 @@ class App:
             method: The HTTP method.
             path: The path.
             headers: The headers.
-            body: What to send as JSON, if anything.
+            body: What to send: a text as it is, all else as JSON.
         """
         connection = http.client.HTTPConnection(self._address, timeout=20)
         try:
             as_json = {"Content-Type": "application/json"}
-            connection.request(method, path, json.dumps(body), as_json | (headers or {}))
+            sent = body if isinstance(body, str) else json.dumps(body)
+            connection.request(method, path, sent, as_json | (headers or {}))
             response = connection.getresponse()
             named = {name.lower(): value for name, value in response.getheaders()}
             named.pop("date", None)
@@ -171,7 +174,7 @@ class App:
                 command, cwd=project, env=os.environ | environment | address, stdout=log, stderr=log
             )
         try:
-            processes.wait_for(f"http://127.0.0.1:{port}/")
+            processes.wait_for(f"http://127.0.0.1:{port}/", seconds=120)
             app = cls(f"http://127.0.0.1:{port}", project, combination)
             app._earlier = earlier
             yield app
@@ -234,7 +237,7 @@ def test_no_route_answers_without_a_login(
         assert app.ask(login).status == 200
         for path in [*paths, *static, "/no/such/page", "/healthz/", "/healthz/x", "/x/../healthz"]:
             for method in METHODS[:2] if path in static else METHODS:
-                if path != "/healthz":
+                if path not in ("/healthz", "/login", "/logout"):
                     assert app.send(method, path).status == refused, (method, path)
         for method in ("GET", "HEAD"):
             assert app.send(method, "/healthz").status not in (401, 403)
@@ -244,24 +247,26 @@ def test_wrong_password_is_refused_and_logged_without_it(renders: dict[str, Path
     with App.served(renders, PASSWORD, **USERS) as app:
         asked = app.send("GET", "/")
         assert (asked.status, asked.text) == (401, app.sentence("PASSWORD_NEEDED"))
-        assert asked.headers["www-authenticate"].startswith("Basic ")
+        assert "www-authenticate" not in asked.headers, "Browsers would ask for the password."
         assert not app.logged("Wrong name or password")
+        refused = app.send("GET", "/", basic("ann", "a-wrong-one"))
+        assert (refused.status, refused.text) == (401, app.sentence("WRONG_PASSWORD"))
 
-        wrong = {"ann": "not-the-password", "eve": "a-long-password", "": "", "böb": "with"}
+        wrong = {"ann ": "a-long-password", "eve": "a-long-password", "": "", "böb": "with"}
         for name, password in wrong.items():
             # An unknown name, a wrong password and none at all are answered alike.
-            assert app.send("GET", "/", basic(name, password)) == asked
+            assert app.send("GET", "/", basic(name, password)) == refused
         for name in wrong:
             line = f"^WARNING:\\S+:Wrong name or password from 127.0.0.1, for {re.escape(repr(name))}.$"
             assert app.logged(f"(?m){line}") == 1
         forged = app.send("GET", "/", basic("x\nINFO all is well", "a-long-password"))
-        assert forged == asked
+        assert forged == refused
         assert not app.logged("(?m)^INFO all")
         for garbage in ("Basic", "Basic %%%", "Basic //8=", "Bearer abc", f"{ANN}", "basic YQ=="):
             assert app.send("GET", "/", {"Authorization": garbage}).status == 401
         for user in (ANN, basic("böb", "with:a:colon")):
             assert app.send("GET", "/", user).status == 200
-        for secret in ("a-long-password", "not-the-password", "with:a:colon"):
+        for secret in ("a-long-password", "a-wrong-one", "with:a:colon"):
             assert secret not in app.log()
             assert base64.b64encode(f"ann:{secret}".encode()).decode() not in app.log()
 
@@ -294,6 +299,28 @@ def test_only_the_proxy_is_believed(renders: dict[str, Path]) -> None:
         assert app.ask({"Remote-User": "ann"}).status == 200
         assert app.ask({"Remote_User": "ann"}).status == 403
         assert app.ask(NAMED).status == 403
+
+
+@BOTH_SERVERS
+def test_nobody_comes_in_past_the_proxy(renders: dict[str, Path], serve: Serve) -> None:
+    proxy = {"AUTH_PROXY_ADDRESSES": "10.0.0.1", "TRUSTED_PROXIES": "1"}
+    names = ("X-Forwarded-User", "x-forwarded-user", "X_Forwarded_User", "HTTP_X_FORWARDED_USER")
+    places = ("X-Forwarded-For", "X-Real-IP", "Remote-Addr", "REMOTE_ADDR", "Forwarded")
+    with serve(renders, PROXY, **proxy) as app:
+        for name in names:
+            for place in places:
+                for address in ("10.0.0.1", "127.0.0.1, 10.0.0.1", "for=10.0.0.1"):
+                    forged = {name: "ann", place: address}
+                    assert app.ask(forged).status == 403, forged
+                    assert app.send("GET", "/", forged).status == 403, forged
+        assert app.logged("A request from 127.0.0.1 was refused") > 0
+    with serve(renders, PROXY) as app:  # the proxy itself, which has not logged anybody in
+        for value in ("", " ", "\t"):
+            assert app.ask({"X-Forwarded-User": value}).status == 403
+        for name in names[2:]:
+            assert app.ask({name: "ann"}).status == 403, name
+        assert app.ask({"X-Forwarded-User": "", "X_Forwarded_User": "ann"}).status == 403
+        assert app.ask(NAMED).status == 200
 
 
 def assert_over_limit(app: App, answer: Answer, sentence: str, seconds: int) -> None:
@@ -355,6 +382,18 @@ def test_day_is_shared_and_not_spent_by_what_is_refused(
             assert_over_limit(app, answer, "TOO_MANY_QUESTIONS", seconds=60)
         assert app.ask(user("192.0.2.2")).status == 200
         assert_over_limit(app, app.ask(user("192.0.2.3")), "DAILY_LIMIT", seconds=86400)
+
+
+def test_users_of_one_address_are_counted_apart(renders: dict[str, Path]) -> None:
+    limit = {"CHAT_RATE_LIMIT": "1/minute"}
+    ways = (
+        (PASSWORD, USERS, ANN, basic("böb", "with:a:colon")),
+        (PROXY, {}, NAMED, {"X-Forwarded-User": "bob"}),
+    )
+    for combination, users, ann, bob in ways:
+        with App.served(renders, combination, **users, **limit) as app:
+            assert [app.ask(ann).status for _ in range(2)] == [200, 429]
+            assert [app.ask(bob).status for _ in range(2)] == [200, 429]
 
 
 def test_users_cannot_choose_their_address(renders: dict[str, Path]) -> None:

@@ -180,21 +180,19 @@ def heard(
 ) -> Iterator[list[agui.Answer]]:
     """The answer to each case."""
     folder = tmp_path_factory.mktemp("actions")
-    fixtures, answers = folder / "aimock.json", folder / "answers.json"
+    answers = folder / "answers.json"
     reply = {"match": {"userMessage": "Hello"}, "response": {"content": "Hello to you."}}
-    fixtures.write_text(json.dumps({"fixtures": [reply]}), encoding="utf-8")
-    stand_in = StandIn(fixtures)
     project = renders[COMBINATION.name]
-    environment = stand_in.environment("openai") | stand_in.environment("anthropic")
-    process = processes.run(
-        ask_all,
-        project,
-        COMBINATION.name,
-        answers,
-        environment=environment | processes.UNLIMITED,
-    )
-    process.join()
-    stand_in.stop()
+    with StandIn.answering([reply], folder / "aimock.json") as stand_in:
+        environment = stand_in.environment("openai") | stand_in.environment("anthropic")
+        process = processes.run(
+            ask_all,
+            project,
+            COMBINATION.name,
+            answers,
+            environment=environment | processes.UNLIMITED,
+        )
+        process.join()
     assert process.exitcode == 0, processes.log(project)
     yield [agui.read(stream) for stream in json.loads(answers.read_text(encoding="utf-8"))]
 

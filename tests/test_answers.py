@@ -6,6 +6,7 @@ import re
 import sys
 import tomllib
 from importlib import metadata
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ REFUSED = [
             "con",
         )
     ),
-    ({"provider": "gemini"}, "is not in"),
+    ({"provider": "other"}, "is not in"),
     ({"multi_turn": "some"}, "is not in"),
     *(
         ({"multi_turn": "window", "history_turns": number}, "from 1 to 1000")
@@ -97,6 +98,9 @@ REFUSED = [
         for provider, prefix in (
             ("anthropic", "anthropic"),
             ("openai", "openai"),
+            ("azure_openai", "azure"),
+            ("bedrock", "bedrock"),
+            ("gemini", "gemini"),
             ("openai_compatible", "compatible"),
         )
         for model in ("", 'x"y', "two words", "x" * 101, "-x", "x\ny")
@@ -202,11 +206,16 @@ def test_long_and_short_answers_render_formatted(
         "multi_turn": "opt_in",
         "anthropic_model": "m" * length * 2,
         "openai_model": "m" * length * 2,
+        "azure_model": "m" * length * 2,
+        "bedrock_model": "m" * length * 2,
+        "gemini_model": "m" * length * 2,
         "compatible_model": "m" * length * 2,
         "compatible_base_url": "https://" + "h" * length * 4,
     }
-    for streaming in choices("streaming"):
-        result = copie.copy({**answers, "streaming": streaming}, template_dir=template)
+    varied = ("streaming", "data", "placement")
+    for values in product(*map(choices, varied)):
+        chosen = {**answers, **dict(zip(varied, values, strict=True))}
+        result = copie.copy(chosen, template_dir=template)
         assert result.exception is None, result.exception
         assert_ruff_is_content(result.project_dir)
 
@@ -243,7 +252,7 @@ def test_package_name_shadows_nothing() -> None:
         "sortedcontainers",
         *("bump_my_version", "bumpversion", "bracex", "markdown_it", "markdown_it_py", "mdurl"),
         *("rich", "rich_click", "tomlkit", "wcmatch"),
-        *("ag_ui", "ag_ui_protocol"),
+        *("ag_ui", "ag_ui_protocol", "zizmor"),
     }
     taken = sys.stdlib_module_names | {*keyword.kwlist, *keyword.softkwlist} | installed - only_ours
     free = [name for name in taken if PACKAGE_NAME.fullmatch(name) and not problem(name)]
@@ -274,6 +283,9 @@ def test_real_command_copies_from_a_clone(
         "demo": "",
         "anthropic": "ANTHROPIC_API_KEY",
         "openai": "OPENAI_API_KEY",
+        "azure_openai": "AZURE_OPENAI_ENDPOINT",
+        "bedrock": "AWS_REGION",
+        "gemini": "GOOGLE_API_KEY",
         "openai_compatible": "COMPATIBLE_API_KEY",
     }[provider]
     assert ("Copy .env.example to .env" in told) == bool(key)
@@ -294,6 +306,9 @@ def test_defaults_are_the_ones_that_are_fixed(repository: Path, destination: Pat
         "anthropic_model": "claude-haiku-5-5",
         "streaming": True,
         "multi_turn": "full",
+        "data": False,
+        "placement": "page",
         "file_upload": False,
+        "feedback": False,
         "auth": "none",
     }

@@ -1,4 +1,4 @@
-"""Every rendered project is used in a browser: asked, left and come back to, reloaded, opened twice."""
+"""Every rendered project is used in a browser: asked, asked again, reloaded; some of them in awkward ways."""
 
 import re
 import shutil
@@ -10,9 +10,8 @@ import faults
 import processes
 import pytest
 import yaml
-from combinations import PAIRS, Combination
-from conftest import EVERY_CORE_COMBINATION
-from faults import ENDLESS, PREFIX, FaultyProvider, healthy_answer
+from combinations import IN_THE_BROWSER, PAIRS, WITH_PANEL, Combination
+from faults import APIS, ENDLESS, PREFIX, FaultyProvider, healthy_answer
 from in_browser import (
     ANSWERS,
     BOTH_MODES,
@@ -20,25 +19,27 @@ from in_browser import (
     FIRST,
     HTML,
     KEYS,
+    LOADED,
     LONG,
     NO_SERVER,
     SECOND,
     USAGE,
     Chat,
     Held,
+    log_in,
     named,
     opened,
     said,
     turns,
     visited,
 )
-from playwright.sync_api import Browser, HttpCredentials, Route, expect
+from playwright.sync_api import Browser, Route, expect
 from stand_in import StandIn
 
 OTHER_PAGE = '            vm.Page(title="Other", components=[vm.Card(text="Other.")]),\n'
 
 
-@EVERY_CORE_COMBINATION
+@pytest.mark.parametrize("combination", [*IN_THE_BROWSER, *WITH_PANEL], ids=lambda one: one.label)
 def test_conversation(
     renders: dict[str, Path], browser: Browser, provider: StandIn, combination: Combination
 ) -> None:
@@ -48,7 +49,8 @@ def test_conversation(
     alone = combination["multi_turn"] == "single"
     with opened(browser, project, combination, environment) as chat:
         page = chat.page
-        expect(page).to_have_title(re.compile(rf"^{re.escape(name)}\b"))
+        # Dash shows "Updating..." while charts are drawn beside the chat.
+        expect(page).to_have_title(re.compile(rf"^{re.escape(name)}\b"), timeout=LOADED)
         expect(page.locator("#dashboard-title")).to_have_text(name)
         expect(chat.answers).to_have_count(0)
 
@@ -72,16 +74,6 @@ def test_conversation(
             promised = [*([] if alone else earlier), ("user", SECOND)]
             assert [turns(request) for request in provider.requests[before:]] == [promised]
 
-        address = page.url
-        page.goto("about:blank")
-        page.go_back()
-        chat.expect_answers(first, second)
-        assert_rendered(chat, question)
-
-        if chat.provider == "demo":  # tabs share nothing, whoever answers in them
-            other = Chat(page.context.new_page(), combination)
-            other.page.goto(address)
-            other.ask(FIRST, first)
         page.reload()
         chat.expect_answers(first, second)
         assert_rendered(chat, question)
@@ -117,10 +109,33 @@ def assert_rendered(chat: Chat, question: str) -> None:
     expect(answer).to_contain_text(HTML)
     expect(chat.questions.first).to_have_text(question)
     expect(chat.usage.first).to_have_text(USAGE)
-    if KEYS.get(chat.provider):
+    api = APIS.get(chat.provider)
+    if api and api.tells_tokens and api.stand_in_names_model:
         expect(chat.usage.first).to_contain_text("tokens")
     expect(chat.conversation.locator("img, script")).to_have_count(0)
     assert chat.page.evaluate("window.executed") is None
+
+
+@BOTH_MODES
+def test_conversation_belongs_to_its_tab(
+    renders: dict[str, Path], browser: Browser, mode: str
+) -> None:
+    combination = named(f"demo_{mode}_full")
+    with opened(browser, renders[combination.name], combination, {}) as chat:
+        page, first, second = chat.page, chat.ending(FIRST), chat.ending(SECOND)
+        chat.ask(FIRST, first)
+        address = page.url
+        page.goto("about:blank")
+        page.go_back()
+        chat.expect_answers(first)
+
+        other = Chat(page.context.new_page(), combination)
+        other.page.goto(address)
+        other.ask(SECOND, second)
+        expect(other.questions).to_have_text([SECOND])
+        page.reload()
+        chat.expect_answers(first)
+        expect(chat.questions).to_have_text([FIRST])
 
 
 @BOTH_MODES
@@ -298,11 +313,12 @@ def test_limits_of_the_app_are_said(renders: dict[str, Path], browser: Browser, 
 @pytest.mark.parametrize("auth", ["password", "proxy"])
 def test_who_may_come_in_can_chat(renders: dict[str, Path], browser: Browser, auth: str) -> None:
     combination = next(one for one in PAIRS if one["auth"] == auth and one["provider"] == "demo")
-    ann: HttpCredentials = {"username": "ann", "password": "a-long-password"}
     # No proxy stands here: a header that each request has takes the place of the one it would add.
     environment = {"CHAT_USERS": "ann:a-long-password", "AUTH_PROXY_HEADER": "Host"}
     project = renders[combination.name]
-    with opened(browser, project, combination, environment, login=ann) as chat:
+    with opened(browser, project, combination, environment) as chat:
+        if auth == "password":
+            log_in(chat.page, "ann", "a-long-password")
         chat.ask(FIRST, chat.ending(FIRST))
         chat.ask(SECOND, chat.ending(FIRST), chat.ending(SECOND))
 
@@ -537,7 +553,7 @@ def test_many_messages_are_drawn_on_demand(
             endings.append(healthy_answer(str(number)))
             chat.ask(str(number), *endings)
         chat.page.reload()
-        chat.expect_answers(*endings[2:])
+        chat.expect_answers(*endings[7:])
         chat.button("Show earlier messages").click()
         chat.expect_answers(*endings)
         expect(chat.button("Show earlier messages")).to_have_count(0)

@@ -7,13 +7,14 @@ from pathlib import Path
 import faults
 import processes
 import pytest
-from combinations import COMBINATIONS, ROOT, Combination
+from combinations import RELATIVES, ROOT, Combination
 from conftest import assert_ruff_is_content, assert_types
 from faults import ENDLESS, PREFIX, FaultyProvider, healthy_answer
 from in_browser import (
     ANSWERS,
     BOTH_MODES,
     FIRST,
+    LOADED,
     SECOND,
     Chat,
     Held,
@@ -25,7 +26,17 @@ from in_browser import (
 from playwright.sync_api import Browser, Locator, expect
 from stand_in import StandIn
 
-DEMO = [one for one in COMBINATIONS if one["provider"] == "demo"]
+# Both modes, both scripts that pages have, with the switch and without it, and a page and a panel.
+DEMO = [
+    named(f"demo_{one}")
+    for one in (
+        "streaming_full",
+        "one_shot_opt_in",
+        "streaming_full_popup",
+        "one_shot_opt_in_popup",
+    )
+]
+FAMILIES = [name for name in faults.APIS if name not in RELATIVES]
 EVERY_DEMO = pytest.mark.parametrize("combination", DEMO, ids=lambda one: one.label)
 ONE_TURN = "A model would see 1 turn."
 
@@ -120,7 +131,7 @@ def test_new_chat_does_not_wait(
         assert faulty.asked(FIRST)[-1].turns == [("user", FIRST)]
 
 
-@pytest.mark.parametrize("name", faults.APIS)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_stop(renders: dict[str, Path], browser: Browser, name: str) -> None:
     combination = named(f"{name}_streaming_full")
     project = renders[combination.name]
@@ -298,7 +309,7 @@ def test_saved_conversation(
 
 
 @BOTH_MODES
-@pytest.mark.parametrize("name", faults.APIS)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_switch_decides_what_is_remembered(
     renders: dict[str, Path], browser: Browser, provider: StandIn, name: str, mode: str
 ) -> None:
@@ -432,7 +443,7 @@ def test_keyboard_is_enough(
         chat.expect_focus()
 
 
-CHARTS = [named(f"{name}_one_shot_full") for name in ("demo", *faults.APIS)]
+CHARTS = [named(f"{name}_one_shot_full") for name in ("demo", *FAMILIES)]
 CHARTS += [named(f"{name}_streaming_full") for name in ("demo", "anthropic")]
 
 
@@ -483,7 +494,7 @@ def test_chart_of_the_guide(
         again = chat.button("Try again").locator("visible=true")
         for ask in (lambda: chat.send("/chart Japan"), again.click):
             ask()
-            expect(chat.answers.nth(1)).to_contain_text("lifeExp")
+            expect(chat.answers.nth(1)).to_contain_text("lifeExp", timeout=LOADED)
             chat.expect_state("ready")
             expect(chat.questions).to_have_count(2)
         expect(chart).to_be_in_viewport(ratio=1)

@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from in_browser import named, opened
+from in_browser import LOADED, named, opened
 from playwright.sync_api import Browser, expect
-
-LOADED = 30_000  # milliseconds: Plotly's script is large, and read on a busy machine too
 
 
 def test_filter_changes_charts_and_table(renders: dict[str, Path], browser: Browser) -> None:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,14 @@ def test_large_requests_are_refused(server: Server) -> None:
     too_long = (413, server.sentence("QUESTION_TOO_LONG"))
     assert server.send_messages([QUESTION | {"content": "x" * 100_001}]) == too_long
     server.assert_answers()
+
+
+def test_many_mistakes_cost_no_more_than_one(server: Server) -> None:
+    begin = time.monotonic()
+    for messages in ([QUESTION | {"content": [1] * 1_500_000}], [1] * 1_500_000):
+        status, _ = server.send_messages(messages)
+        assert status in (400, 413)
+    assert time.monotonic() - begin < 8, "Each mistake has been noted down."
 
 
 def test_long_conversation_is_answered(server: Server) -> None:

@@ -21,7 +21,7 @@ import processes
 import pytest
 from ag_ui.core import RunErrorEvent
 from agui import Answer
-from combinations import COMBINATIONS, PROVIDERS, Combination
+from combinations import COMBINATIONS, PROVIDERS, RELATIVES, Combination
 from faults import KEY, PREFIX, Call, Fault, FaultyProvider, Proxy, healthy_answer
 from test_wire import App, Exchange, Message, answered_model, constant, messages_of
 
@@ -35,6 +35,10 @@ OF_THE_APP = {
     "QUESTION_TOO_LONG",
     "TOO_MANY_QUESTIONS",
     "DAILY_LIMIT",
+    "DAILY_TOKENS",
+    "NOT_COUNTED",
+    "FOREIGN_HOST",
+    "OTHER_SITE",
     "CONVERSATION",
     "MESSAGE",
     "GREETING",
@@ -47,7 +51,9 @@ PROJECTS = [
     for combination in COMBINATIONS
     if combination["provider"] in faults.APIS and combination["multi_turn"] == "full"
 ]
-STREAMING = [combination for combination in PROJECTS if combination["streaming"]]
+# What is the same for a provider's relatives.
+FAMILIES = [combination for combination in PROJECTS if combination["provider"] not in RELATIVES]
+STREAMING = [combination for combination in FAMILIES if combination["streaming"]]
 EVERY_PROJECT = pytest.mark.parametrize("combination", PROJECTS, ids=lambda one: one.label)
 
 
@@ -182,7 +188,8 @@ def assert_few_calls(served: Served, calls: list[Call], fault: Fault) -> None:
     """
     once = fault.received or not served.app.streaming
     assert len(calls) in ((1,) if once else (1, 2))
-    path = faults.APIS[served.provider.name].path
+    app, api = served.app, faults.APIS[served.provider.name]
+    path = api.path_of(app.model, app.streaming)
     assert {(call.path, call.key) for call in calls} == {(path, KEY)}
 
 
@@ -201,7 +208,7 @@ def assert_logged(log: str, call: Call, fault: Fault) -> None:
         return
     noted = f"; request id {call.request_id}.\n"
     (record,) = (one for one in log.split(LOGGED)[1:] if one.startswith(noted))
-    assert record.startswith(f"{noted}Traceback (most recent call last):")
+    assert record.startswith(f"{noted}  Traceback (most recent call last):")
 
 
 @EVERY_PROJECT
@@ -235,7 +242,7 @@ def test_faults(
                 assert_one_sentence(served, answer, fault.sentence, fault.received)
                 calls = provider.asked(PREFIX + name)
                 assert_few_calls(served, calls, fault)
-            if name in faults.FINISHED[combination["provider"]]:
+            if name in faults.APIS[combination["provider"]].ends_early:
                 with subtests.test("What it took is told.", fault=name):
                     _, answer = conversations[name].result()
                     assert answer.usage and answer.usage.model == served.app.model
@@ -253,8 +260,10 @@ def test_faults(
                         assert 0.8 * TIMEOUT < call.seconds < 3 * TIMEOUT
         with subtests.test("Each failure is logged once."):
             assert len(served.records()) == len(cells)
-        with subtests.test("The key is not logged."):
-            assert KEY not in processes.log(copy)
+        with subtests.test("The key is not logged, nor other secrets."):
+            log = processes.log(copy)
+            untold = (KEY, *faults.APIS[combination["provider"]].untold)
+            assert not [text for text in untold if text in log]
 
 
 @pytest.mark.parametrize("combination", STREAMING, ids=lambda one: one.label)
@@ -286,14 +295,14 @@ def test_closed_tab_stops_the_providers_stream(
         assert not served.records()
 
 
-@EVERY_PROJECT
+@pytest.mark.parametrize("combination", FAMILIES, ids=lambda one: one.label)
 def test_silence_is_filled_with_comments(
     combination: Combination,
     renders: dict[str, Path],
     provider: FaultyProvider,
     tmp_path: Path,
 ) -> None:
-    """Wait for a provider that goes silent, in an app that sends a comment every 0.1 seconds."""
+    """Wait for a provider that goes silent, in an app that sends a comment every 0.02 seconds."""
     provider.open()
     name = "silence after some tokens" if combination["streaming"] else "silence half-way"
     fault = faults.faults_of(combination["provider"], combination["streaming"])[name]
@@ -302,7 +311,7 @@ def test_silence_is_filled_with_comments(
     pings = rendered / "src" / combination.name / "web" / "pings.py"
     text = pings.read_text(encoding="utf-8")
     assert text.count("SILENCE = 15  # seconds\n") == 1
-    pings.write_text(text.replace("SILENCE = 15 ", "SILENCE = 0.1 "), encoding="utf-8")
+    pings.write_text(text.replace("SILENCE = 15 ", "SILENCE = 0.02 "), encoding="utf-8")
     copy = tmp_path / "project"
     with served_project(rendered, copy, combination, provider, provider.environment()) as served:
         stream = served.app.send({"messages": [{"role": "user", "content": PREFIX + name}]})
@@ -378,15 +387,13 @@ def test_proxy_refuses_then_lets_through(
     proxy.stop()
 
 
-# The sentence, the key, the address and other variables; only the last lets a client be made.
+# The sentence, the address and other variables; only the last lets a client be made.
 HARMLESS = {"NO_PROXY": "*", "no_proxy": "*", "ALL_PROXY": "", "SSL_CERT_FILE": ""}
 SOCKS = {"NO_PROXY": "", "no_proxy": "", "ALL_PROXY": "socks5://127.0.0.1:9"}  # needs a package
 UNUSABLE_SETTINGS = [
-    ("NO_KEY", "", "http://127.0.0.1", {}),
-    ("NO_KEY", " \n", "http://127.0.0.1", {}),
-    ("WRONG_NETWORK", KEY, "https://127.0.0.1", {"SSL_CERT_FILE": "/no/such/file"}),
-    ("WRONG_NETWORK", KEY, "https://127.0.0.1", SOCKS),
-    ("UNREACHABLE", KEY, "http://name.invalid", {}),
+    ("WRONG_NETWORK", "https://127.0.0.1", {"SSL_CERT_FILE": "/no/such/file"}),
+    ("WRONG_NETWORK", "https://127.0.0.1", SOCKS),
+    ("UNREACHABLE", "http://name.invalid", {}),
 ]
 
 
@@ -395,10 +402,19 @@ def test_unusable_settings_are_said_in_the_chat(
     combination: Combination, renders: dict[str, Path], tmp_path: Path
 ) -> None:
     provider = combination["provider"]
+    usable = faults.settings(provider, "http://127.0.0.1")
     cases = [
-        (name, HARMLESS | others | faults.settings(provider, address, key))
-        for name, key, address, others in UNUSABLE_SETTINGS
-        if (provider, name) != ("openai_compatible", "NO_KEY")  # it needs none
+        (name, HARMLESS | usable | {variable: blank})
+        for name, variable in faults.APIS[provider].missing.items()
+        for blank in ("", " \n")
+    ]
+    cases += [
+        (name, HARMLESS | usable | variables)
+        for name, variables in faults.APIS[provider].unusable.items()
+    ]
+    cases += [
+        (name, HARMLESS | others | faults.settings(provider, address))
+        for name, address, others in UNUSABLE_SETTINGS
     ]
     project = tmp_path / "project"
     copied(renders[combination.name], project, combination.name)
@@ -428,10 +444,10 @@ def test_unusable_settings_are_said_in_the_chat(
 
 # What the line that an app stops with must name: the key's variable or the address's.
 WRONG_SETTINGS = [
-    ("KEY", f"schlüssel-{KEY}", "http://127.0.0.1"),
-    ("KEY", f"{KEY}\n{KEY}", "http://127.0.0.1"),
-    ("BASE_URL", KEY, "localhost:1234"),
-    ("BASE_URL", KEY, f"ftp://{KEY}@127.0.0.1"),
+    (("_KEY", "_BEDROCK"), f"schlüssel-{KEY}", "http://127.0.0.1"),
+    (("_KEY", "_BEDROCK"), f"{KEY}\n{KEY}", "http://127.0.0.1"),
+    (("_URL", "_ENDPOINT"), KEY, "localhost:1234"),
+    (("_URL", "_ENDPOINT"), KEY, f"ftp://{KEY}@127.0.0.1"),
 ]
 
 
@@ -439,12 +455,12 @@ WRONG_SETTINGS = [
 def test_wrong_settings_stop_the_app(
     combination: Combination, renders: dict[str, Path], tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
-    for number, (kind, key, address) in enumerate(WRONG_SETTINGS):
-        with subtests.test(kind=kind, key=key, address=address):
+    for number, (kinds, key, address) in enumerate(WRONG_SETTINGS):
+        with subtests.test(kinds=kinds, key=key, address=address):
             project = tmp_path / str(number)
             shutil.copytree(renders[combination.name], project)
             variables = faults.settings(combination["provider"], address, key)
-            name = next(one for one in variables if one.endswith(kind))
+            name = next(one for one in variables if one.endswith(kinds))
             processes.assert_stops(project, combination.name, name, variables)
             assert KEY not in processes.log(project)
 
@@ -470,7 +486,8 @@ def test_no_two_failures_share_a_sentence(renders: dict[str, Path], provider_nam
 @pytest.mark.parametrize("provider_name", faults.APIS)
 def test_every_sentence_is_provoked(renders: dict[str, Path], provider_name: str) -> None:
     provoked = {"UNREACHABLE", "UNTRUSTED_CERTIFICATE", "PROXY"}
-    provoked |= {name for name, *_ in UNUSABLE_SETTINGS}
+    api = faults.APIS[provider_name]
+    provoked |= {name for name, *_ in UNUSABLE_SETTINGS} | api.missing.keys() | api.unusable.keys()
     for streaming in (True, False):
         cells = faults.faults_of(provider_name, streaming)
         provoked |= {fault.sentence for fault in cells.values()}

@@ -7,12 +7,13 @@ from pathlib import Path
 import models
 import pytest
 from combinations import COMBINATIONS, PROVIDERS, QUESTIONS, ROOT
-from conftest import render
+from conftest import files_of, render
 from pytest_copie.plugin import Copie
 
 # A family, then a version: `gpt-test`, as the tests call a model that is none, is not meant.
 NAME = re.compile(
-    r"\b(?:claude|gpt|o|gemini|gemma|llama|qwen|mistral|deepseek)(?:-[a-z]+)*-?\d(?:[\w.:-]*\w)?"
+    r"\b(?:anthropic\.)?(?:claude|gpt|o|gemini|gemma|llama|qwen|mistral|deepseek)"
+    r"(?:-[a-z]+)*-?\d(?:[\w.:-]*\w)?"
 )
 
 
@@ -21,6 +22,7 @@ NAME = re.compile(
     [
         ('default="claude-haiku-5-5",', ["claude-haiku-5-5"]),
         ("| gpt-6-luna |", ["gpt-6-luna"]),
+        ("anthropic.claude-haiku-5-5", ["anthropic.claude-haiku-5-5"]),
         ("llama3.2 or qwen3:8b", ["llama3.2", "qwen3:8b"]),
         ("claude-test, gpt-other, openai_model, utf-8", []),
     ],
@@ -32,7 +34,7 @@ def test_names_are_recognised(text: str, named: list[str]) -> None:
 def test_every_named_model_is_in_the_table(renders: dict[str, Path]) -> None:
     sources = [ROOT / "copier.yml", ROOT / "README.md"]
     for folder in (ROOT / "providers", ROOT / "bench" / "documentation", *renders.values()):
-        sources += [path for path in folder.rglob("*") if path.is_file()]
+        sources += files_of(folder)
     named = {
         name: path for path in sources for name in NAME.findall(path.read_text(encoding="utf-8"))
     }
@@ -40,11 +42,13 @@ def test_every_named_model_is_in_the_table(renders: dict[str, Path]) -> None:
 
 
 def test_every_default_is_served_by_its_provider() -> None:
-    questions = {"anthropic": "anthropic_model", "openai": "openai_model"}
+    questions = {
+        provider: f"{provider}_model" for provider in ("anthropic", "openai", "bedrock", "gemini")
+    }
     defaults = {
         QUESTIONS[questions.get(provider, "compatible_model")]["default"]: provider
         for provider in PROVIDERS
-        if provider != "demo"
+        if provider not in ("demo", "azure_openai")  # a deployment has the name that it was given
     }
     assert {name: model["provider"] for name, model in models.models().items()} == defaults
 

@@ -11,7 +11,18 @@ from typing import Any
 import pytest
 import stand_in
 from faults import ENDLESS, PREFIX, FaultyProvider, healthy_answer
-from in_browser import BOTH_MODES, FIRST, NO_SERVER, SECOND, Chat, is_own, named, opened, said
+from in_browser import (
+    BOTH_MODES,
+    FIRST,
+    LOADED,
+    NO_SERVER,
+    SECOND,
+    Chat,
+    is_own,
+    named,
+    opened,
+    said,
+)
 from playwright.sync_api import Browser, expect
 
 # Written in the place of a rendered demo's chat.py: answers each question with what it asks for.
@@ -87,6 +98,8 @@ AWKWARD = {
     "wide": "| " + " | ".join("abcdefghij" * 3 for _ in range(20)) + " |\n" + "|---" * 20 + "|\n\n"
     "```text\n" + "wide " * 200 + "\n```\n\nThe end of what is wide.",
     "breaks": "[x](javascript:window.executed=true) <b onclick='x'>bold</b>\n\n"
+    "[y](ms-word&#58;z) [y](<file:///z>) ![y](data:text/html,z) <vscode://z> [y](java\\script\\:z) "
+    "[mail](mailto:ann@example.com) [here](/charts?a=b:c) <https://example.com/z>\n\n"
     "<iframe src='https://example.com'></iframe>\n\nThe end of the links.",
 }
 # Tells when a question was sent, and how long the page was busy at most.
@@ -159,7 +172,7 @@ def test_hostile_markdown_is_shown_plainly_and_soon(owned: Open, mode: str) -> N
 
 
 def test_awkward_markdown_is_drawn(owned: Open) -> None:
-    with owned("one_shot") as chat:
+    with owned("one_shot", expected="JavaScript URL|script-src-elem inline") as chat:
         for question, text in AWKWARD.items():
             chat.send(question)
             expect(chat.answers.last).to_contain_text(text.splitlines()[-1][-12:])
@@ -188,11 +201,12 @@ def test_awkward_markdown_is_drawn(owned: Open) -> None:
         log = chat.conversation.evaluate("element => [element.scrollWidth, element.clientWidth]")
         assert log[0] == log[1], "The conversation itself is too wide."
 
+        targets = {link.get_attribute("href") for link in breaks.locator("a").all()}
+        expected = {"mailto:ann@example.com", "/charts?a=b:c", "https://example.com/z"}
+        assert targets == {*expected, "javascript:void(0)"}, "Markdown has let a scheme through."
         breaks.get_by_text("x", exact=True).first.click()
         expect(chat.conversation.locator("iframe, img, script, b")).to_have_count(0)
         assert chat.page.evaluate("window.executed") is None
-        for target in chat.conversation.locator("a").all():
-            assert not str(target.get_attribute("href")).startswith("javascript:window")
 
 
 def test_page_asks_nobody_but_its_own_server(owned: Open) -> None:
@@ -225,7 +239,7 @@ def test_components_in_an_answer(owned: Open, mode: str) -> None:
         expect(chat.notices).to_have_count(0)
 
         def assert_drawn(light: bool) -> None:
-            expect(answer.locator(".main-svg").first).to_be_visible()
+            expect(answer.locator(".main-svg").first).to_be_visible(timeout=LOADED)
             expect(answer.locator(".xtick text").first).to_have_text("Köln")
             tick = answer.locator(".xtick text").first
             # Text is dark on a light page, and light on a dark one.
@@ -245,6 +259,14 @@ def test_components_in_an_answer(owned: Open, mode: str) -> None:
         assert_drawn(light=True)
         switch_theme(chat, "dark")
         assert_drawn(light=False)
+
+        # The toolbar leads to no other site.
+        answer.locator(".js-plotly-plot").hover()
+        tools = answer.locator(".modebar .modebar-btn")
+        expect(tools.and_(answer.locator("[data-title^=Download]"))).to_be_visible()
+        titles = tools.evaluate_all("all => all.map((one) => one.dataset.title ?? one.outerHTML)")
+        assert not [title for title in titles if re.search("share|cloud|plotly", title, re.I)]
+        expect(answer.locator(".modebar [href]")).to_have_count(0)
 
         chat.send("told")
         expect(chat.answers.last).to_contain_text("Told.")
@@ -333,16 +355,20 @@ def test_axe_finds_nothing_serious(
         assert found == dict.fromkeys(found, [])
 
 
-def violations(chat: Chat) -> list[str]:
+def violations(chat: Chat, *places: str) -> list[str]:
     """Return what axe-core finds serious or critical in the chat.
 
     Args:
         chat: The chat.
+        places: Selectors of the parts of the page to look at in the place of the chat.
     """
     stand_in.install()
     program = stand_in.FOLDER / "node_modules" / "axe-core" / "axe.min.js"
     chat.page.evaluate(program.read_text(encoding="utf-8"))
-    found = chat.page.evaluate("axe.run('#chat', { resultTypes: ['violations'] })")
+    found = chat.page.evaluate(
+        "include => axe.run({ include }, { resultTypes: ['violations'] })",
+        [[place] for place in places or ["#chat"]],
+    )
     assert found["passes"], "Nothing was looked at."
     return [
         f"{one['id']}: {json.dumps([node['target'] for node in one['nodes']])}"

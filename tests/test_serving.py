@@ -106,6 +106,24 @@ def stream(port: int, question: str) -> http.client.HTTPResponse:
 
 
 @contextlib.contextmanager
+def served(project: Path, log: Path, *options: str, **environment: str) -> Iterator[Gunicorn]:
+    """Serve a project by gunicorn.
+
+    Args:
+        project: The rendered project.
+        log: The file for what it prints.
+        options: gunicorn's options.
+        environment: Variables to set.
+    """
+    server = Gunicorn(project, log, *options, **environment)
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.kill()
+
+
+@contextlib.contextmanager
 def gunicorns(
     renders: dict[str, Path], tmp_path: Path, count: int, *options: str
 ) -> Iterator[list[Gunicorn]]:
@@ -118,14 +136,11 @@ def gunicorns(
         options: gunicorn's options.
     """
     logs = (tmp_path / f"{number}.log" for number in range(count))
-    started = [Gunicorn(renders[PACKAGE], log, *options, WEB_CONCURRENCY="1") for log in logs]
-    try:
-        for one in started:
-            one.wait()
-        yield started
-    finally:
-        for one in started:
-            one.kill()
+    with contextlib.ExitStack() as stack:
+        yield [
+            stack.enter_context(served(renders[PACKAGE], log, *options, WEB_CONCURRENCY="1"))
+            for log in logs
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -134,12 +149,8 @@ def server(
 ) -> Iterator[Gunicorn]:
     """The demo, served by two workers."""
     log = tmp_path_factory.mktemp("gunicorn") / "gunicorn.log"
-    started = Gunicorn(renders[PACKAGE], log)
-    try:
-        started.wait()
+    with served(renders[PACKAGE], log) as started:
         yield started
-    finally:
-        started.kill()
 
 
 class RoundRobin(socketserver.ThreadingTCPServer):
@@ -204,7 +215,7 @@ def answers(log: str) -> list[dict[str, str]]:
     Args:
         log: The log.
     """
-    lines = re.findall(r"^INFO:\w+\.web\.endpoint:answer (.*)$", log, re.MULTILINE)
+    lines = re.findall(r"^INFO:\w+\.web\.answering:answer (.*)$", log, re.MULTILINE)
     return [dict(fact.split("=") for fact in line.split()) for line in lines]
 
 
@@ -368,21 +379,23 @@ def test_log(combination: Combination, renders: dict[str, Path]) -> None:
                 "output_tokens": "9",
                 "request_id": call.request_id,
             }
-            limit, *_ = faults.FINISHED[name]
-            for fault in (limit, "no reply"):
+            limit, *_ = faults.APIS[name].ends_early
+            refusal = next(iter(faults.APIS[name].refuses))
+            for fault in (limit, "no reply", refusal):
                 app.ask([], PREFIX + fault)
-            processes.until(lambda: len(answers(log())) == 3)
-            cut, failed = answers(log())[1:]
+            processes.until(lambda: len(answers(log())) == 4)
+            cut, failed, refused = answers(log())[1:]
             assert (cut["outcome"], cut["output_tokens"]) == ("AnswerError", "9")
             assert cut["model"] == app.model
-            assert failed["outcome"] == "APIConnectionError"
+            assert failed["outcome"] == faults.APIS[name].broken
             assert failed.keys() == {"outcome", "seconds"}
+            assert (refused["input_tokens"], refused["output_tokens"]) == ("0", "0")
             if app.streaming:
                 assert "first_part" in cut
                 response = stream(int(address.rpartition(":")[2]), PREFIX + ENDLESS)
                 response.read1(65536)
                 response.close()
-                processes.until(lambda: len(answers(log())) == 4)
+                processes.until(lambda: len(answers(log())) == 5)
                 assert answers(log())[-1]["outcome"] == "disconnected"
         # The demo's parts are single words, which the log may use too.
         parts = [] if name == "demo" else answer.parts

@@ -19,12 +19,13 @@ import yaml
 from ag_ui.core import RunAgentInput, RunStartedEvent
 from agui import Answer
 from combinations import COMBINATIONS, PROVIDERS, Combination
+from faults import APIS
+from pytest_httpserver import HTTPServer
 from stand_in import Request, StandIn
 
 Message = dict[str, Any]  # of the conversation, as AG-UI has it
 Exchange = tuple[str, str]  # a question and its answer
 
-LONGEST_ANSWER = 4096  # tokens
 WINDOW = 10  # exchanges: what `history_turns` is unless somebody answers otherwise
 
 CONVERSATION = {
@@ -112,8 +113,9 @@ class App:
     @property
     def tells_tokens(self) -> bool:
         """Whether the provider tells how many tokens an answer took."""
-        asked_for = not (self.provider == "openai_compatible" and self.streaming)
-        return self.provider != "demo" and asked_for
+        if self.provider not in APIS:
+            return False
+        return APIS[self.provider].tells_tokens or not self.streaming
 
     def ask(
         self,
@@ -237,39 +239,11 @@ def assert_request(app: App, request: Request, exchanges: list[Exchange], questi
         turns.append({"role": "user", "content": asked})
         turns.append({"role": "assistant", "content": answered})
     turns.append({"role": "user", "content": question})
-    wire: dict[str, tuple[str, dict[str, Any]]] = {
-        "anthropic": (
-            "/v1/messages",
-            {
-                "max_tokens": LONGEST_ANSWER,
-                "output_config": {"effort": "low"},
-                "system": app.system_prompt,
-                "messages": turns,
-            },
-        ),
-        "openai": (
-            "/v1/responses",
-            {
-                "max_output_tokens": LONGEST_ANSWER,
-                "reasoning": {"effort": "none"},
-                "instructions": app.system_prompt,
-                "input": turns,
-                "store": False,
-            },
-        ),
-        "openai_compatible": (
-            "/v1/chat/completions",
-            {
-                "max_tokens": LONGEST_ANSWER,
-                "reasoning_effort": None,
-                "messages": [{"role": "system", "content": app.system_prompt}, *turns],
-            },
-        ),
-    }
-    path, expected = wire[app.provider]
-    assert request.path == path
+    api = APIS[app.provider]
+    expected = api.request(app.system_prompt, turns)
+    assert request.path == api.path_of(app.model, app.streaming)
     body = {"stream": False} | request.body
-    expected |= {"model": app.model, "stream": app.streaming}
+    expected |= api.choice(app.model, app.streaming)
     assert {name: body.get(name) for name in expected} == expected
     assert not {"temperature", "top_p", "top_k"} & body.keys()
     assert None not in body.values(), "A parameter without a value was sent."
@@ -335,7 +309,7 @@ def assert_usage(app: App, answer: Answer) -> None:
     """
     assert 0 <= answer.seconds < 60
     usage = answer.usage
-    if app.provider == "demo":
+    if app.provider == "demo" or not APIS[app.provider].stand_in_names_model:
         assert usage is None
         return
     assert usage and usage.model == app.model
@@ -346,15 +320,12 @@ def assert_usage(app: App, answer: Answer) -> None:
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandIn]:
     """The stand-in for all providers, with an answer to each question."""
-    fixtures = tmp_path_factory.mktemp("aimock") / "wire.json"
     answers = [
         {"match": {"userMessage": question}, "response": {"content": answer}, "latency": 2}
         for question, answer in ANSWERS.items()
     ]
-    fixtures.write_text(json.dumps({"fixtures": answers}), encoding="utf-8")
-    server = StandIn(fixtures)
-    yield server
-    server.stop()
+    with StandIn.answering(answers, tmp_path_factory.mktemp("aimock") / "wire.json") as server:
+        yield server
 
 
 @pytest.fixture(scope="module", params=COMBINATIONS, ids=lambda one: one.label)
@@ -508,4 +479,81 @@ def test_nothing_of_openai_reaches_a_compatible_server(
     headers = {name.lower(): text for name, text in stand_in.requests[-1].headers.items()}
     assert headers["authorization"] == f"Bearer {key or 'none'}"
     assert not {"openai-organization", "openai-project"} & headers.keys()
+    assert "exported" not in str(headers)
+
+
+# What the SDK reads by itself, and what people export for Anthropic.
+OF_ANTHROPIC = {
+    "ANTHROPIC_API_KEY": "exported-key",
+    "ANTHROPIC_AUTH_TOKEN": "exported-token",
+    "ANTHROPIC_AWS_API_KEY": "exported-aws-key",
+    "ANTHROPIC_BASE_URL": "http://127.0.0.1:9",
+    "ANTHROPIC_CUSTOM_HEADERS": "Authorization: Bearer exported-header\nX-Exported: exported-too",
+}
+AWS_KEYS = {"AWS_ACCESS_KEY_ID": "an-id", "AWS_SECRET_ACCESS_KEY": "a-secret"}
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        ({"AWS_BEARER_TOKEN_BEDROCK": "a-key-of-its-own"}, "Bearer a-key-of-its-own"),
+        (AWS_KEYS | {"AWS_BEARER_TOKEN_BEDROCK": ""}, "AWS4-HMAC-SHA256 Credential=an-id/"),
+    ],
+    ids=["key", "login"],
+)
+@pytest.mark.parametrize("mode", ["streaming", "one_shot"])
+def test_nothing_of_anthropic_reaches_bedrock(
+    renders: dict[str, Path], stand_in: StandIn, mode: str, own: dict[str, str], expected: str
+) -> None:
+    combination = next(one for one in COMBINATIONS if one.name == f"bedrock_{mode}_full")
+    project = renders[combination.name]
+    environment = OF_ANTHROPIC | stand_in.environment("bedrock") | own
+    with processes.serving(project, combination.name, environment) as address:
+        app = App(address, project, combination, stand_in)
+        assert_asked(app, [], [], "What is SQL?")
+    headers = {name.lower(): text for name, text in stand_in.requests[-1].headers.items()}
+    assert headers["authorization"].startswith(expected)
+    assert "x-api-key" not in headers
+    assert "exported" not in str(headers)
+
+
+@pytest.mark.parametrize("mode", ["streaming", "one_shot"])
+def test_vertex_ai_is_asked_with_the_login_alone(
+    renders: dict[str, Path], stand_in: StandIn, httpserver: HTTPServer, tmp_path: Path, mode: str
+) -> None:
+    token = {"access_token": "a-token", "expires_in": 3600, "token_type": "Bearer"}
+    token["issued_token_type"] = "any"
+    httpserver.expect_request("/token").respond_with_json(token)
+    login = {
+        "type": "external_account",
+        "audience": "test",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "credential_source": {"file": "pyproject.toml"},
+        "token_url": httpserver.url_for("/token"),
+    }
+    credentials = tmp_path / "credentials.json"
+    credentials.write_text(json.dumps(login))
+    combination = next(one for one in COMBINATIONS if one.name == f"gemini_{mode}_full")
+    environment = stand_in.environment("gemini") | {
+        "GOOGLE_API_KEY": "exported-key",
+        "GEMINI_API_KEY": "exported-key-too",
+        "GOOGLE_APPLICATION_CREDENTIALS": str(credentials),
+        "GOOGLE_GENAI_API_VERSION": "v1",  # where aimock answers
+        "GOOGLE_GENAI_USE_ENTERPRISE": "true",
+        "GOOGLE_CLOUD_PROJECT": "a-project",
+    }
+    with processes.serving(renders[combination.name], combination.name, environment) as address:
+        app = App(address, renders[combination.name], combination, stand_in)
+        answer = app.ask([], "What is SQL?")
+    assert (answer.text, answer.notice) == (ANSWERS["What is SQL?"], "")
+    request = stand_in.requests[-1]
+    place = "/v1/projects/a-project/locations/global/publishers/google/models"
+    assert request.path == APIS["gemini"].path_of(app.model, app.streaming).replace(
+        "/v1beta/models", place
+    )
+    turns = [{"role": "user", "content": "What is SQL?"}]
+    assert request.body == APIS["gemini"].request(app.system_prompt, turns)
+    headers = {name.lower(): text for name, text in request.headers.items()}
+    assert headers["authorization"] == "Bearer a-token"
+    assert "x-goog-api-key" not in headers
     assert "exported" not in str(headers)

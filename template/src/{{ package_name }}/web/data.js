@@ -1,0 +1,170 @@
+// What an answer has looked up: how it was computed, and charts and tables that can be taken along.
+window.chatData = (() => {
+  const { texts, show, propsOf, html, div, span, button, prepare } = window.chatDrawing;
+  const { drawPart, drawEnd, drawActions, refusalOf } = window.chatDrawing;
+  const KEPT = 500; // characters of what a call has brought
+
+  // What the model is told of an earlier answer's queries, so that it can go on from there.
+  const noteOf = ({ kind, call: { sql, title, result } }) =>
+    kind ? `[${texts[kind]}: ${title}; query: ${sql}]` : `[query: ${sql} -> ${result}]`;
+  const withNotes = (text, { parts }) => {
+    const notes = parts.filter(({ call }) => call?.sql).map(noteOf);
+    return [text, ...notes].filter(Boolean).join("\n\n").toWellFormed();
+  };
+  const removedOf = ({ kind }) => (kind === "table" ? texts.tableRemoved : texts.chartRemoved);
+
+  // A query in one line is broken before each clause that stands outside of quotes and brackets.
+  const QUOTED = /'[^']*'|"[^"]*"|--.*|\/\*.*?\*\//;
+  const JOIN = /(?:(?:left|right|full|inner|cross|outer)\s+)*join/;
+  const CLAUSE = /from|where|group\s+by|having|qualify|order\s+by|limit|union/;
+  const BREAK = `(?<=\\S)\\s+(?:${CLAUSE.source}|${JOIN.source})\\b`;
+  const TOKEN = new RegExp(`${QUOTED.source}|[()]|${BREAK}`, "gi");
+  const pretty = (sql) => {
+    if (sql.includes("\n")) return sql;
+    let depth = 0;
+    return sql.replace(TOKEN, (token) => {
+      depth += { "(": 1, ")": -1 }[token] ?? 0;
+      return depth === 0 && token.trim() !== token ? `\n${token.trim()}` : token;
+    });
+  };
+
+  // Dash draws again all that is inside of what changes, and a chart would flicker. So an item of a
+  // list that grows fills the empty place behind the item before it; functions draw the items.
+  const drawList = (id, items, n = 0) =>
+    n < items.length
+      ? [items[n](), div("chat-item", drawList(id, items, n + 1), { id: `${id}-${n + 1}` })]
+      : [];
+  const drawWhole = (id, items) => div("chat-item", drawList(id, items), { id: `${id}-0` });
+  const showList = (id, items, from = Infinity) => {
+    let n = 0;
+    while (n < from && propsOf(`${id}-${n + 1}`)) n += 1;
+    if (n < items.length) show(`${id}-${n}`, drawList(id, items, n));
+  };
+
+  // Drawing. Buttons find their part by the attribute `data-part` around them.
+  const copySql = (index) => button("copySql", "content_copy", index, texts.copySql);
+  const head = (title, buttons) =>
+    div("chat-shown-head hstack", [span("", title), div("hstack", buttons)]);
+  // A chart's title stands above it, beside buttons that take the place of Plotly's.
+  const drawInFrame = (component) => {
+    const { props, ...drawn } = prepare(component);
+    if (!props.figure) return { ...drawn, props };
+    const { layout } = props.figure;
+    Object.assign(layout, { title: "", margin: { ...layout.margin, t: 16 } });
+    return { ...drawn, props: { ...props, config: { ...props.config, displayModeBar: false } } };
+  };
+  const drawShown = ({ kind, component, remark, call: { title } }, index, n) => {
+    const buttons = [
+      button("csv", "download", index, texts.csv, texts.csvTitle),
+      kind === "chart" && component && button("png", "image", index, texts.png, texts.pngTitle),
+      copySql(index),
+    ];
+    const drawn = component ? drawInFrame(component) : div("chat-remark", remark);
+    const attributes = { "data-part": n, role: "figure", "aria-label": title };
+    return div("chat-shown", [head(title, buttons), drawn], attributes);
+  };
+  const scrolled = (type, text) => html("Pre", `chat-${type}`, text, { tabIndex: 0 });
+  const drawCall = ({ call: { sql, title, result } }, index, n) => {
+    const asked = sql && scrolled("sql", pretty(sql));
+    const drawn = [head(title || texts.query, [sql && copySql(index)]), asked];
+    return div("chat-call", [...drawn, scrolled("result", result)], { "data-part": n });
+  };
+  const partsOf = ({ parts }, index) =>
+    parts.map((part, n) => () => {
+      if (part.kind) return drawShown(part, index, n);
+      return part.call ? null : drawPart(part, `chat-${index}-${n}`);
+    });
+  const callsOf = ({ parts }, index) =>
+    parts.map((part, n) => part.call && (() => drawCall(part, index, n))).filter(Boolean);
+  const drawComputed = (exchange, index) => {
+    const calls = callsOf(exchange, index);
+    if (!calls.length) return null;
+    const drawn = [html("Summary", "", texts.computed), drawWhole(`chat-call-${index}`, calls)];
+    const attributes = { open: exchange.isExpanded, "data-index": index };
+    return html("Details", "chat-computed", drawn, attributes);
+  };
+  const drawAnswer = (exchange, index) => {
+    const parts = drawWhole(`chat-part-${index}`, partsOf(exchange, index));
+    const end = div("", drawEnd(exchange, index), { id: `chat-end-${index}` });
+    const computed = drawComputed(exchange, index);
+    return [
+      div("chat-answer", [parts, end], { dir: "auto" }),
+      div("", computed, { id: `chat-computed-${index}` }),
+      div("", drawActions(exchange, index), { id: `chat-actions-${index}` }),
+    ];
+  };
+  const showAnswer = (exchange, index, from) => {
+    showList(`chat-part-${index}`, partsOf(exchange, index), from);
+    if (propsOf(`chat-call-${index}-0`)) showList(`chat-call-${index}`, callsOf(exchange, index));
+    else show(`chat-computed-${index}`, drawComputed(exchange, index));
+    show(`chat-end-${index}`, drawEnd(exchange, index));
+    show(`chat-actions-${index}`, drawActions(exchange, index));
+  };
+
+  // What AG-UI's events of calls add to an answer. A step stays until the model writes.
+  const partOf = ({ parts }, id) => parts.findLast(({ call }) => call?.id === id);
+  const receive = (add, redraw) => ({
+    TOOL_CALL_START: ({ parts }, { toolCallId: id }) =>
+      parts.push({ call: { id, sql: "", title: "", result: "" } }),
+    TOOL_CALL_ARGS: (exchange, { toolCallId, delta }) => {
+      const { sql = "", title = "" } = JSON.parse(delta);
+      Object.assign(partOf(exchange, toolCallId).call, { sql: `${sql}`, title: `${title}` });
+    },
+    TOOL_CALL_RESULT: (exchange, { toolCallId, content }) => {
+      const rest = content.length > KEPT ? " …" : "";
+      partOf(exchange, toolCallId).call.result = content.slice(0, KEPT) + rest;
+      add(exchange, exchange.step);
+    },
+    ACTIVITY_SNAPSHOT: (exchange, { messageId, content }) => {
+      const part = partOf(exchange, messageId);
+      if (!part) return add(exchange, "", { component: content });
+      part.kind = content.type === "Graph" ? "chart" : "table";
+      part.component = content;
+      redraw(exchange.parts.indexOf(part));
+    },
+  });
+
+  // What can be done with what is shown.
+  const fetchCsv = async (sql) => {
+    const headers = { "Content-Type": "application/json" };
+    const sent = { method: "POST", headers, body: JSON.stringify({ sql: sql.toWellFormed() }) };
+    const response = await fetch(`${texts.url}/csv`, sent);
+    const isCsv = response.headers.get("Content-Type")?.startsWith("text/csv");
+    return response.ok && isCsv ? response.blob() : refusalOf(response, texts.refused);
+  };
+  const start = (exchangeAt, { say, hint, copy }) => {
+    const callOf = (index, pressed) =>
+      exchangeAt(index).parts[pressed.closest("[data-part]").dataset.part].call;
+    const keepOpen = ({ target }) => {
+      if (!target.matches(".chat-computed")) return;
+      exchangeAt(target.dataset.index).isExpanded = target.open;
+    };
+    document.addEventListener("toggle", keepOpen, true); // it does not bubble
+    const csv = async (index, pressed) => {
+      const { sql, title } = callOf(index, pressed);
+      hint(texts.preparing);
+      const reply = await fetchCsv(sql).catch(() => texts.unreachable);
+      hint("");
+      if (typeof reply === "string") return say(reply);
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(reply);
+      link.download = `${title}.csv`;
+      link.click();
+    };
+    const png = (index, pressed) => {
+      const graph = pressed.closest(".chat-shown").querySelector(".js-plotly-plot");
+      const { title } = callOf(index, pressed);
+      const color = getComputedStyle(document.body).backgroundColor;
+      const pad = { l: 24, t: 24, b: 12 };
+      const colors = { paper_bgcolor: color, plot_bgcolor: color };
+      const layout = { ...graph.layout, ...colors, title: { text: title, automargin: true, pad } };
+      const { clientWidth: width, clientHeight: height } = graph;
+      const options = { format: "png", scale: 2, width, height, filename: title };
+      const made = window.Plotly.downloadImage({ data: graph.data, layout }, options);
+      made.catch(() => say(texts.noPicture));
+    };
+    return { csv, png, copySql: (index, pressed) => copy(callOf(index, pressed).sql, pressed) };
+  };
+
+  return { withNotes, removedOf, drawAnswer, showAnswer, receive, start };
+})();
