@@ -295,6 +295,21 @@ def test_tables_and_charts_can_be_taken_along(looking: Open, tmp_path: Path, mod
         expect(chat.alert).to_be_hidden()
 
 
+def test_picture_waits_for_plotly(looking: Open) -> None:
+    held: list[Route] = []
+    with looking("demo_streaming_full_data") as chat:
+        chat.page.route("**/*plotly*", lambda route: held.append(route))
+        with chat.page.expect_request("**/*plotly*", timeout=LOADED):
+            ask(chat, "look", END)
+        button = frame(chat, "Years by continent").get_by_role("button", name="PNG", exact=True)
+        with chat.page.expect_download() as download:
+            button.click()
+            expect(button).to_be_focused()
+            (script,) = held
+            script.continue_()
+        assert download.value.path().read_bytes().startswith(b"\x89PNG")
+
+
 def refuse(route: Route, sentence: str, reply: dict[str, Any] | None) -> None:
     """Answer a request in the place of the app.
 

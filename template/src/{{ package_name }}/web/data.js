@@ -151,9 +151,17 @@ window.chatData = (() => {
       link.download = `${title}.csv`;
       link.click();
     };
-    const png = (index, pressed) => {
-      const graph = pressed.closest(".chat-shown").querySelector(".js-plotly-plot");
+    // Plotly comes with the first chart, and takes a while.
+    const whenDrawn = async (chart) => {
+      const graph = chart.querySelector(".js-plotly-plot");
+      if (graph?.layout || !chart.isConnected) return graph;
+      await new Promise(requestAnimationFrame);
+      return whenDrawn(chart);
+    };
+    const png = async (index, pressed) => {
       const { title } = callOf(index, pressed);
+      const graph = await whenDrawn(pressed.closest(".chat-shown"));
+      if (!graph) return say(texts.noPicture);
       const color = getComputedStyle(document.body).backgroundColor;
       const pad = { l: 24, t: 24, b: 12 };
       const colors = { paper_bgcolor: color, plot_bgcolor: color };
