@@ -298,6 +298,7 @@ def visited(
     script: str = "",
     expected: str = "$^",
     panel: str = OPEN_PANEL,
+    others: str = "$^",
 ) -> Iterator[Chat]:
     """Open an app; at the end, nothing in the console may be our fault,
     and all requests must have gone to the app.
@@ -309,6 +310,7 @@ def visited(
         script: What the page runs before all else, besides what watches it.
         expected: A pattern of the errors that the console will show because of the test.
         panel: What opens the panel, if the chat stands in one.
+        others: A pattern of the addresses that the page may ask besides.
     """
     errors: list[str] = []
     requested: list[str] = []
@@ -330,7 +332,8 @@ def visited(
         yield chat
         assert not [error for error in errors if not re.search(expected, error)]
         assert requested
-        assert not [url for url in requested if not is_own(url, address)]
+        foreign = [url for url in requested if not is_own(url, address)]
+        assert not [url for url in foreign if not re.match(others, url)]
 
 
 def log_in(page: Page, name: str, password: str) -> None:

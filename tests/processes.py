@@ -81,6 +81,16 @@ def serve(package: str) -> None:
     importlib.import_module(f"{package}.app").main()
 
 
+def run_module(name: str) -> None:
+    """Run a module of a dashboard that has a chat beside it or none, as `python -m` would.
+
+    Args:
+        name: The name of the module.
+    """
+    sys.path[:0] = [".", "chat/src"]
+    runpy.run_module(name, run_name="__main__", alter_sys=True)
+
+
 def evaluate(*options: str) -> None:
     """Run the project's command that asks its model the questions of its owner.
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -217,10 +216,6 @@ def loaded(package: str, sources: dict[str, Any], words: dict[str, str] | None =
         words: Descriptions.
     """
     module: Any = importlib.import_module(f"{package}.web.data")
-    module.data_manager = {
-        name: SimpleNamespace(load=source if callable(source) else lambda source=source: source)
-        for name, source in sources.items()
-    }
     return module.Data(sources, words or {})
 
 

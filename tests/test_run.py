@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import processes
@@ -80,25 +82,12 @@ def test_own_tests_ignore_the_owners_environment(
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_installed_project_starts(renders: dict[str, Path], provider: str, tmp_path: Path) -> None:
     """Follow the rendered README: install with uv, run the tests, start the app."""
-    assert UV, "uv is needed to install a rendered project: start the tests with `uv run pytest`."
     package = f"{provider}_one_shot_window"
     project = tmp_path / "project"
     shutil.copytree(renders[package], project)
     git("init", "--quiet", directory=project)
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(("VIRTUAL_ENV", "UV", "PYTEST_", "PYTHON"))
-    }
-
-    def uv(*arguments: str) -> str:
-        command = [UV, *arguments]
-        run = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
-        assert run.returncode == 0, run.stdout + run.stderr
-        return run.stdout
-
-    uv("sync")
-    uv("run", "pytest", "-q")
+    uv("sync", directory=project)
+    uv("run", "pytest", "-q", directory=project)
     installed = {
         one["name"] for one in tomllib.loads((project / "uv.lock").read_text("utf-8"))["package"]
     }
@@ -116,17 +105,50 @@ def test_installed_project_starts(renders: dict[str, Path], provider: str, tmp_p
     if provider == PROVIDERS[0]:  # the files that these two start are the same for all
         servers += [f"python -m {package}", f"gunicorn {package}.app:app"]
     for server in servers:
-        port = processes.free_port()
-        with (tmp_path / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [UV, "run", *server.split()],
-                cwd=project,
-                env=environment | {"PORT": str(port)},
-                stdout=log,
-                stderr=log,
-            )
-        try:
-            assert "<title>" in processes.wait_for(f"http://127.0.0.1:{port}/", seconds=120)
-        finally:
-            process.terminate()
-            process.wait()
+        with started(project, server):
+            pass
+
+
+def environment() -> dict[str, str]:
+    """Return the variables of this process without those that say where it is installed."""
+    ours = ("VIRTUAL_ENV", "UV", "PYTEST_", "PYTHON")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
+def uv(*arguments: str, directory: Path) -> None:
+    """Run uv.
+
+    Args:
+        arguments: What follows `uv` in the command.
+        directory: Where to run it.
+    """
+    assert UV, "uv is needed to install a project: start the tests with `uv run pytest`."
+    command = [UV, *arguments]
+    run = subprocess.run(command, cwd=directory, env=environment(), capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@contextmanager
+def started(directory: Path, server: str) -> Iterator[str]:
+    """Start an installed app, and give its address once it answers.
+
+    Args:
+        directory: Where to start it; its log is written beside.
+        server: The command.
+    """
+    port = processes.free_port()
+    with (directory.parent / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(UV), "run", *server.split()],
+            cwd=directory,
+            env=environment() | {"PORT": str(port)},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        assert "<title>" in processes.wait_for(f"{address}/", seconds=120)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
