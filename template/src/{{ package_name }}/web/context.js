@@ -4,6 +4,7 @@ window.chatContext = (() => {
   const MOST = 8; // values that are told of a control
   const LONGEST = 80; // characters of a title, a name or a value
   const WHOLE = 3000; // characters of all that the model is told
+  const LINKS = 20; // other pages that the model is told
   const SHOWN = 120; // characters above the field; its title has the whole
   const PAUSE = 300; // milliseconds until the line above the field follows the page
 
@@ -96,7 +97,11 @@ window.chatContext = (() => {
   };
 
   // There is none where the owner has turned it off, or where no page is.
-  const pageNow = () => propsOf("chat-pages")?.data.find(({ id }) => document.getElementById(id));
+  const pages = () => propsOf("chat-pages")?.data ?? [];
+  const linksBeside = (page) => {
+    const others = pages().filter((other) => page && other !== page);
+    return others.slice(0, LINKS).map(({ title, path }) => `[${clean(title)}](${path})`);
+  };
   const show = ({ whole, shown }) => {
     const line = document.getElementById("chat-context");
     if (line.title === whole) return;
@@ -105,12 +110,13 @@ window.chatContext = (() => {
   };
   // Returns what the page tells at this moment, as AG-UI has it, and shows it.
   const entries = () => {
-    const page = pageNow();
+    const page = pages().find(({ id }) => document.getElementById(id));
     const { whole, shown } = page ? tellPage(page) : { whole: "", shown: "" };
     show({ whole, shown });
     const told = [
       { description: texts.where, value: whole },
       { description: texts.tables, value: page?.tables },
+      { description: texts.links, value: linksBeside(page).join(", ") },
     ];
     return told.filter(({ value }) => value);
   };
