@@ -1,7 +1,12 @@
 """Every rendered project is used in a browser: asked, asked again, reloaded; some of them in awkward ways."""
 
+import contextlib
 import re
+import select
 import shutil
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -33,7 +38,7 @@ from in_browser import (
     turns,
     visited,
 )
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import Browser, Page, Request, Route, expect
 from stand_in import StandIn
 
 OTHER_PAGE = '            vm.Page(title="Other", components=[vm.Card(text="Other.")]),\n'
@@ -260,6 +265,7 @@ PAGE = {"content_type": "text/html", "body": "<html>data: no</html>"}
 PLAIN = {"content_type": "text/plain", "body": "It is too long."}
 BEGUN = 'data: {"type": "RUN_STARTED", "threadId": "1", "runId": "1"}\n\n'
 TEXT = 'data: {"type": "TEXT_MESSAGE_CONTENT", "messageId": "1", "delta": "A part."}\n\n'
+FINISHED = 'data: {"type": "RUN_FINISHED", "threadId": "1", "runId": "1"}\n\n'
 REFUSALS: list[tuple[str, dict[str, Any] | None]] = [
     ("refused", {"status": 401} | PAGE),
     ("refused", {"status": 502} | PAGE),
@@ -290,6 +296,116 @@ def test_refusals_on_the_way_are_said(renders: dict[str, Path], browser: Browser
             chat.page.unroute(ENDPOINT)
         expect(chat.answers.get_by_text("A part.")).to_have_count(1)
         chat.ask(SECOND, *endings, chat.ending(SECOND))
+
+
+class Ends:
+    """How the page's questions ended, as its browser sees them.
+
+    Attributes:
+        all: For each one that has ended, nothing, or what went wrong.
+    """
+
+    def __init__(self, page: Page) -> None:
+        """Keep the ends from now on.
+
+        Args:
+            page: The tab.
+        """
+        self.all: list[str | None] = []
+        page.on("requestfinished", self._keep)
+        page.on("requestfailed", self._keep)
+
+    def _keep(self, request: Request) -> None:
+        if ENDPOINT.search(request.url):
+            self.all.append(request.failure)
+
+
+@BOTH_MODES
+def test_requests_of_complete_answers_end_by_themselves(
+    renders: dict[str, Path], browser: Browser, mode: str
+) -> None:
+    combination = named(f"demo_{mode}_full")
+    with opened(browser, renders[combination.name], combination, {}) as chat:
+        ends, ending = Ends(chat.page), chat.ending(FIRST)
+        for number in range(1, 5):
+            with chat.page.expect_event("requestfinished", lambda one: ENDPOINT.search(one.url)):
+                chat.ask(FIRST, *[ending] * number)
+        assert ends.all == [None] * 4
+
+
+class OpenStream:
+    """A stream that has brought its last event.
+
+    Attributes:
+        end: Set to end it.
+        closed: Set when the page has ended it.
+    """
+
+    def __init__(self) -> None:
+        """Leave it open."""
+        self.end, self.closed = threading.Event(), threading.Event()
+
+
+@contextlib.contextmanager
+def holding(page: Page) -> Iterator[list[OpenStream]]:
+    """Answer the page's questions in the place of its app, and leave the streams open.
+
+    Args:
+        page: The tab.
+    """
+    streams: list[OpenStream] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            self.wfile.write(f"{BEGUN}{TEXT}{FINISHED}".encode())
+            stream = OpenStream()
+            streams.append(stream)
+            while not stream.end.is_set():
+                if select.select([self.connection], [], [], 0.02)[0]:
+                    return stream.closed.set()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Print nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/chat"
+    page.route(ENDPOINT, lambda route: route.continue_(url=address))
+    yield streams
+    for stream in streams:
+        stream.end.set()
+    server.shutdown()
+    server.server_close()
+
+
+def test_answer_is_complete_before_its_stream_ends(
+    renders: dict[str, Path], browser: Browser
+) -> None:
+    combination = named("demo_streaming_full")
+    with (
+        opened(browser, renders[combination.name], combination, {}) as chat,
+        holding(chat.page) as streams,
+    ):
+        ends = Ends(chat.page)
+        for number in (1, 2, 3):
+            chat.ask(FIRST, *["A part."] * number)
+            assert len(streams) == number and not ends.all
+        expect(chat.notices).to_have_count(0)
+        for number in (1, 2, 3):
+            with chat.page.expect_event("requestfinished"):
+                streams[number - 1].end.set()
+        assert ends.all == [None] * 3
+
+        # A stream that never ends is closed, as it takes one of the few connections to a server.
+        for number in range(4, 12):
+            chat.ask(FIRST, *["A part."] * number)
+        for stream in streams[3:]:
+            assert stream.closed.wait(20), "The stream stays open."
+        expect(chat.notices).to_have_count(0)
 
 
 @BOTH_MODES
