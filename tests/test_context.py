@@ -277,7 +277,10 @@ def seen(app: App, messages: list[Message], question: str, **others: Any) -> lis
     assert not answer.notice
     if app.provider == "demo":
         quoted = "\n".join(re.findall(r"(?m)^> ?(.*)$", answer.text))
-        earlier = re.findall(r"(?m)^- (.*)$", answer.text.partition("A model would see")[2])
+        if page := re.search(r"(?s)<page>.*</page>\n", answer.text):
+            quoted = f"{page[0]}\n{quoted}"
+        said = answer.text.partition("A model would see")[2].partition("It would be told")[0]
+        earlier = re.findall(r"(?m)^- (.*)$", said)
         return [*earlier, quoted]
     turns = dialects.turns(app.stand_in.requests[-1].body)
     return [content for role, content in turns if role == "user"]
@@ -526,7 +529,7 @@ def test_dynamic_options_are_told(controlled: Open) -> None:
 def test_tables_of_charts_are_told_with_data(controlled: Open) -> None:
     with controlled(Combination(DEMO | {"data": True})) as chat:
         visit(chat, "Every control")
-        _, tables, _ = told(chat, "Are there continents?")
+        _, tables, _ = told(chat, "Which continent lives longest?")
         assert tables["value"] == (
             '"Chart one" shows table things; "Chart two" shows table things; '
             '"Chart three" shows data without a name; "Chart four" shows table things'

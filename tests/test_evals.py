@@ -366,10 +366,10 @@ def test_truth_is_found_however_it_is_written(project: Callable[[str], Path]) ->
 
 
 def test_expectations_of_tools(project: Callable[[str], Path]) -> None:
-    """Only the second of each pair is met; the demo draws a chart for the word continent."""
+    """Only the second of each pair is met; the demo draws a chart for the first two questions."""
     expectations = {
-        "A continent": ['tool = "show_table"', 'tool = "show_chart"'],
-        "Another continent": ['tool = "none"', 'tool = "any"'],
+        "Which continent lives longest?": ['tool = "show_table"', 'tool = "show_chart"'],
+        "How has life expectancy changed over the years?": ['tool = "none"', 'tool = "any"'],
         "Nothing": ['tool = "any"', 'tool = "none"'],
         "I cannot": ["refusal = false", "refusal = true"],
         "Yesterday": ['words = ["yes|day"]', 'not_words = ["yes"]'],

@@ -227,6 +227,13 @@ def test_every_question_can_be_answered_by_default() -> None:
         assert name in CHOICES or "validator" in question, f"{name} takes any text"
 
 
+def test_questions_fit_into_a_terminal() -> None:
+    """80 columns, of which Copier takes some for itself, and 6 for "(y/N)"."""
+    for question in QUESTIONS.values():
+        texts = [question["help"], *question.get("choices", {})]
+        assert [text for text in texts if len(text) > 72] == []
+
+
 @EVERY_COMBINATION
 def test_files(renders: dict[str, Path], combination: Combination) -> None:
     expected = {*FILES}
