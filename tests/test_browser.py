@@ -620,10 +620,8 @@ def test_answer_goes_on_while_another_page_is_open(
         chat.page.get_by_role("link", name="Other").click()
         expect(chat.root).to_have_count(0)
         held.release()
-        chat.page.wait_for_function(
-            "text => Object.values(sessionStorage).join().includes(text)",
-            arg=healthy_answer(FIRST)[-16:],
-        )
+        kept = "Object.values(sessionStorage).join()"
+        processes.until(lambda: healthy_answer(FIRST)[-16:] in chat.page.evaluate(kept))
         chat.page.get_by_role("link", name="Chat").click()
         chat.expect_answers(stopped, healthy_answer(FIRST))
         chat.ask(SECOND, stopped, healthy_answer(FIRST), healthy_answer(SECOND))

@@ -190,7 +190,7 @@ def click_bar(page: Page, x: str) -> None:
       const chart = document.querySelector("#countries .js-plotly-plot");
       return chart._fullLayout.width === chart.parentElement.clientWidth;
     }"""
-    page.wait_for_function(fits)
+    processes.until(lambda: page.evaluate(fits))
     bar = page.locator("#countries .bars .point").nth(list(CODES).index(x))
     bar.scroll_into_view_if_needed()
     box = bar.bounding_box()
@@ -200,7 +200,7 @@ def click_bar(page: Page, x: str) -> None:
       const chart = document.querySelector("#countries .js-plotly-plot");
       return chart._hoverdata?.[0].x === x;
     }"""
-    page.wait_for_function(hovered, arg=x)
+    processes.until(lambda: page.evaluate(hovered, x))
     page.mouse.down()
     page.mouse.up()
 
@@ -229,7 +229,7 @@ def theme(page: Page) -> None:
     page.locator("#theme-toggle").click()
     other = {"dark": "light", "light": "dark"}[str(before[0])]
     expect(html).to_have_attribute("data-bs-theme", other)
-    page.wait_for_function(f"(before) => {colour} !== before", arg=before[1])
+    processes.until(lambda: page.evaluate(colour) != before[1])
 
 
 def dynamic_data(page: Page, folder: Path) -> None:
@@ -246,7 +246,8 @@ def uploads_and_style(page: Page) -> None:
     expect(page.locator(".upload")).to_have_css("border-top-color", "rgb(1, 2, 3)", timeout=LOADED)
     file: Any = {"name": "a.txt", "mimeType": "text/plain", "buffer": b"1\n2\n3\n"}
     page.locator("#upload-field input[type=file]").set_input_files(file)
-    page.wait_for_function("dash_component_api.getLayout('upload-field').props.contents")
+    contents = "dash_component_api.getLayout('upload-field').props.contents"
+    processes.until(lambda: page.evaluate(contents))
     page.get_by_role("button", name="Count", exact=True).click()
     expect(page.locator("#said")).to_have_text("3 lines")
 
