@@ -205,11 +205,21 @@ def click_bar(page: Page, x: str) -> None:
     page.mouse.up()
 
 
+def expect_rows(page: Page, units: list[int]) -> None:
+    """Wait until the table has as many rows, and its head.
+
+    Args:
+        page: The tab.
+        units: What the rows hold.
+    """
+    grid = page.locator("#table .ag-root")
+    expect(grid).to_have_attribute("aria-rowcount", str(1 + len(units)), timeout=LOADED)
+
+
 def cross_filter_and_export(page: Page) -> None:
-    table = page.locator("#table .ag-root")
-    expect(table).to_have_attribute("aria-rowcount", str(1 + len(KINDS)), timeout=LOADED)
+    expect_rows(page, column("units"))
     click_bar(page, "France")
-    expect(table).to_have_attribute("aria-rowcount", str(1 + len(column("code", country="France"))))
+    expect_rows(page, column("units", country="France"))
     with page.expect_download() as download:
         page.get_by_role("button", name="Export", exact=True).click()
     rows = csv.DictReader(download.value.path().read_text(encoding="utf-8").splitlines())
@@ -249,7 +259,7 @@ def uploads_and_style(page: Page) -> None:
     contents = "dash_component_api.getLayout('upload-field').props.contents"
     processes.until(lambda: page.evaluate(contents))
     page.get_by_role("button", name="Count", exact=True).click()
-    expect(page.locator("#said")).to_have_text("3 lines")
+    expect(page.locator("#said")).to_have_text("3 lines", timeout=LOADED)
 
 
 def world_map() -> dict[str, Any]:
@@ -273,9 +283,8 @@ def maps(page: Page) -> None:
 
     page.context.route("https://cdn.plot.ly/un/**", answer)
     page.get_by_role("link", name="World", exact=True).click()
-    expect(page.locator("#world .choroplethlayer path").first).to_be_attached(timeout=LOADED)
-    filled = page.locator("#world .choroplethlayer path[d^=M]")
-    expect(filled).to_have_count(len(KINDS))
+    countries = page.locator("#world .choroplethlayer path[d^=M]")
+    expect(countries).to_have_count(len(KINDS), timeout=LOADED)
 
 
 @contextmanager
@@ -312,6 +321,7 @@ def test_works_as_before(
     if with_chat:
         shutil.copytree(renders[DEMO.name], folder / "chat")
         (lines,) = blocks(SECTIONS[name], "diff")
+        assert len(re.findall(r"^\+", lines, re.MULTILINE)) < MOST_LINES, "Data needs one more."
         change(app_of(name, folder), lines.replace("my_chat", DEMO.name))
         protection = folder / "chat" / "src" / DEMO.name / "web" / "protection.py"
         change(protection, *blocks(SERVERS, "diff"))
