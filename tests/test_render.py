@@ -132,7 +132,7 @@ MAY_DIFFER_BY = {
     "src/PACKAGE/web/answering.py": {"data"},
     "src/PACKAGE/web/answers.py": {"data"},
     "src/PACKAGE/web/charts.py": {"data"},
-    "src/PACKAGE/web/chat.css": {"data", "placement", "auth", "feedback"},
+    "src/PACKAGE/web/chat.css": {*CHOICES} - {"provider", "streaming"},
     "src/PACKAGE/web/chat.js": {*CHOICES} - {"provider", "streaming"},
     "src/PACKAGE/web/component.py": {*CHOICES} - {"streaming"},
     "src/PACKAGE/web/context.js": {"placement"},
@@ -445,6 +445,22 @@ def test_files_differ_only_by_the_answers_they_may(renders: dict[str, Path]) -> 
         for text in texts.values()
     }
     assert len(apps) == len(choices("data")) * len(choices("placement"))
+
+
+@EVERY_COMBINATION
+def test_each_class_that_is_styled_is_used(
+    renders: dict[str, Path], combination: Combination
+) -> None:
+    web = renders[combination.name] / "src" / combination.name / "web"
+    source = "".join(path.read_text("utf-8") for path in web.iterdir() if path.suffix != ".css")
+    # These functions, of component.py and data.js, make the class of what they are given.
+    made = re.findall(r'\b(?:button|scrolled)\("([\w-]+)"', source)
+    source += " ".join(f"chat-{name}" for name in made)
+    for path in web.glob("*.css"):
+        styled = set(re.findall(r"[.#](chat-[\w-]+)", path.read_text(encoding="utf-8")))
+        assert styled
+        unused = {name for name in styled if not re.search(rf"(?<![\w-]){name}(?![\w-])", source)}
+        assert not unused, f"{path.name} styles what is not there."
 
 
 @EVERY_COMBINATION
