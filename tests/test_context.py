@@ -439,8 +439,8 @@ def test_line_follows_the_page(controlled: Open) -> None:
         assert told(chat) == context
 
         # What is kept of the conversation; the demo's answer repeats all that it was told.
-        kept = chat.page.evaluate("JSON.parse(sessionStorage['chat /chat '])")
-        assert [one["message"] for one in kept["exchanges"]] == [{"text": "What is this?"}] * 2
+        kept = chat.page.evaluate("JSON.parse(sessionStorage['chat /chat'])")
+        assert [one["message"] for one in kept["exchanges"]] == ["What is this?"] * 2
         assert "is filtered" not in str(kept | {"exchanges": []})
 
         chat.page.goto(chat.page.url.replace("/every", "/nowhere"))

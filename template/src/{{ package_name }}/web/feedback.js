@@ -45,7 +45,7 @@ window.chatFeedback = (() => {
     }
   };
   const cut = (text) => text.slice(0, LONGEST).toWellFormed();
-  const turnOf = (exchange) => [exchange.message.text, page.answerOf(exchange)].map(cut);
+  const turnOf = (exchange) => [exchange.message, page.answerOf(exchange)].map(cut);
   const bodyOf = (exchange, given) => {
     const earlier = page.exchanges().slice(0, page.exchanges().indexOf(exchange));
     const answered = earlier.filter(({ parts }) => parts.some(isAnswer)).slice(-EARLIER);
