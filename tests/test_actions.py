@@ -18,15 +18,15 @@ import dash_mantine_components as dmc
 import pandas as pd
 import plotly.express as px
 import processes
-import pytest
-from combinations import WITH_FILES
+from combinations import COMBINATIONS, WITH_FILES, Combination
 from dash import Dash, dcc, html
 from pydantic import Field
 from stand_in import StandIn
 from test_wire import part_of
 from vizro_experimental.chat import ChatAction, Message, StreamingChatAction
 
-COMBINATION = next(one for one in WITH_FILES if one["provider"] == "demo")
+DEMO = next(one for one in COMBINATIONS if one["provider"] == "demo")
+DEMO_WITH_FILES = next(one for one in WITH_FILES if one["provider"] == "demo")
 CSV = {
     "filename": "sales.csv",
     "content": "data:text/csv;base64," + base64.b64encode(b"month,sold\nMay,3\nJune,4\n").decode(),
@@ -141,8 +141,10 @@ def question(text: str, *files: dict[str, str]) -> dict[str, Any]:
     return {"role": "user", "content": [{"type": "text", "text": text}, *map(part_of, files)]}
 
 
+Case = tuple[str, list[dict[str, Any]]]
+
 EARLIER = [question("Before", PICTURE), {"role": "assistant", "content": "Yes."}]
-CASES: list[tuple[str, list[dict[str, Any]]]] = [
+CASES: list[Case] = [
     ("Echo", [question("Hello")]),
     ("Words", [*EARLIER, question("Hello")]),
     ("Mixed", [question("Hello")]),
@@ -153,19 +155,25 @@ CASES: list[tuple[str, list[dict[str, Any]]]] = [
     ("OpenAIDocumented", [question("Hello")]),
     ("ClaudeDocumented", [question("Hello")]),
 ]
+# What is asked in a project that takes no files.
+WITHOUT_FILES: list[Case] = [
+    (name, [question("Hello")])
+    for name in ("Echo", "Words", "Mixed", "Figure", "OpenAIDocumented", "ClaudeDocumented")
+]
 
 
-def ask_all(package: str, answers: Path) -> int:
+def ask_all(package: str, cases: list[Case], answers: Path) -> int:
     """Hand each action to `add_chat`, ask it over HTTP, and write down the streams.
 
     Args:
         package: The name of the project's package.
+        cases: The actions and what they are asked.
         answers: The file to write to.
     """
     web = importlib.import_module(f"{package}.web")
     provider = importlib.import_module(f"{package}.provider")
     heard = []
-    for name, messages in CASES:
+    for name, messages in cases:
         app = SimpleNamespace(dash=Dash(__name__))
         app.dash.layout = html.Div()
         web.add_chat(app, globals()[name](), provider.explain)
@@ -174,31 +182,38 @@ def ask_all(package: str, answers: Path) -> int:
     return 0
 
 
-@pytest.fixture(scope="module")
-def heard(
-    renders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[list[agui.Answer]]:
-    """The answer to each case."""
-    folder = tmp_path_factory.mktemp("actions")
+def answers_to(
+    cases: list[Case], project: Path, combination: Combination, folder: Path
+) -> list[agui.Answer]:
+    """Return the answer to each case.
+
+    Args:
+        cases: The actions and what they are asked.
+        project: The rendered project.
+        combination: Its answers.
+        folder: Where to keep what is written down.
+    """
     answers = folder / "answers.json"
     reply = {"match": {"userMessage": "Hello"}, "response": {"content": "Hello to you."}}
-    project = renders[COMBINATION.name]
     with StandIn.answering([reply], folder / "aimock.json") as stand_in:
         environment = stand_in.environment("openai") | stand_in.environment("anthropic")
         process = processes.run(
             ask_all,
             project,
-            COMBINATION.name,
+            combination.name,
+            cases,
             answers,
             environment=environment | processes.UNLIMITED,
         )
         process.join()
     assert process.exitcode == 0, processes.log(project)
-    yield [agui.read(stream) for stream in json.loads(answers.read_text(encoding="utf-8"))]
+    heard = [agui.read(stream) for stream in json.loads(answers.read_text(encoding="utf-8"))]
+    assert [answer.notice for answer in heard] == [""] * len(cases)
+    return heard
 
 
-def test_documented_actions_answer(renders: dict[str, Path], heard: list[agui.Answer]) -> None:
-    assert [answer.notice for answer in heard] == [""] * len(CASES)
+def test_documented_actions_answer(renders: dict[str, Path], tmp_path: Path) -> None:
+    heard = answers_to(CASES, renders[DEMO_WITH_FILES.name], DEMO_WITH_FILES, tmp_path)
     echo, words, mixed, no_file, chart, earlier_file, files, openai, claude = heard
     assert echo.text == words.text == "You said: Hello"
     assert no_file.text == "Please attach a file."
@@ -212,3 +227,13 @@ def test_documented_actions_answer(renders: dict[str, Path], heard: list[agui.An
     drawn = json.dumps(component)
     for kind in ("Markdown", "Alert", "Table", "Graph", "CodeHighlight", "Image", "Blockquote"):
         assert f'"type": "{kind}"' in drawn
+
+
+def test_documented_actions_answer_without_files(renders: dict[str, Path], tmp_path: Path) -> None:
+    """Without `file_upload`, no `uploaded_files` are handed over: each documented action has a default."""
+    heard = answers_to(WITHOUT_FILES, renders[DEMO.name], DEMO, tmp_path)
+    echo, words, mixed, figure, openai, claude = heard
+    assert echo.text == words.text == "You said: Hello"
+    assert mixed.components
+    assert figure.text == "Please attach a file."
+    assert openai.text == claude.text == "Hello to you."
