@@ -350,6 +350,27 @@ def test_files_wait_with_their_question(renders: dict[str, Path], browser: Brows
         expect(chat.answers.last).to_contain_text("Attached: queued.png (image/png)")
 
 
+def test_conversation_from_before_files_goes_on(renders: dict[str, Path], browser: Browser) -> None:
+    """A tab may hold a conversation from before an update to `file_upload`."""
+    combination = named("demo_streaming_full_file_upload")
+    with opened(browser, renders[combination.name], combination, {}) as chat:
+        first, second = chat.ending(FIRST), chat.ending(SECOND)
+        chat.ask(FIRST, first)
+        chat.page.goto("about:blank")
+        chat.page.context.add_init_script("""
+          const kept = JSON.parse(sessionStorage["chat /chat"]);
+          kept.exchanges.forEach((exchange) => delete exchange.files);
+          sessionStorage["chat /chat"] = JSON.stringify(kept);
+        """)
+        chat.page.go_back()
+        chat.expect_answers(first)
+        files = Files(chat)
+        files.choose("a.png")
+        expect(files.waiting).to_have_count(1)
+        chat.ask(SECOND, first, second)
+        expect(files.shown).to_have_count(1)
+
+
 @BOTH_MODES
 def test_lost_server_loses_no_file(renders: dict[str, Path], browser: Browser, mode: str) -> None:
     combination = named(f"demo_{mode}_full_file_upload")
