@@ -327,8 +327,12 @@ def test_requests_of_complete_answers_end_by_themselves(
     combination = named(f"demo_{mode}_full")
     with opened(browser, renders[combination.name], combination, {}) as chat:
         ends, ending = Ends(chat.page), chat.ending(FIRST)
+
+        def is_question(request: Request) -> bool:
+            return bool(ENDPOINT.search(request.url))
+
         for number in range(1, 5):
-            with chat.page.expect_event("requestfinished", lambda one: ENDPOINT.search(one.url)):
+            with chat.page.expect_request_finished(is_question):
                 chat.ask(FIRST, *[ending] * number)
         assert ends.all == [None] * 4
 
@@ -357,13 +361,13 @@ def holding(page: Page) -> Iterator[list[OpenStream]]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            stream = OpenStream()
+            streams.append(stream)
             self.rfile.read(int(self.headers["Content-Length"]))
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.end_headers()
             self.wfile.write(f"{BEGUN}{TEXT}{FINISHED}".encode())
-            stream = OpenStream()
-            streams.append(stream)
             while not stream.end.is_set():
                 if select.select([self.connection], [], [], 0.02)[0]:
                     return stream.closed.set()
@@ -396,7 +400,7 @@ def test_answer_is_complete_before_its_stream_ends(
             assert len(streams) == number and not ends.all
         expect(chat.notices).to_have_count(0)
         for number in (1, 2, 3):
-            with chat.page.expect_event("requestfinished"):
+            with chat.page.expect_request_finished():
                 streams[number - 1].end.set()
         assert ends.all == [None] * 3
 
