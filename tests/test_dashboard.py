@@ -19,6 +19,11 @@ def test_filter_changes_charts_and_table(renders: dict[str, Path], browser: Brow
         expect(cells.first).to_have_text("Asia", timeout=LOADED)
         # WebGL needs scripts that a strict Content-Security-Policy forbids.
         expect(charts.locator("canvas")).to_have_count(0)
+        # Plotly's own toolbar would send a chart to another site.
+        titles = charts.first.locator(".modebar-btn").evaluate_all(
+            "all => all.map(one => one.dataset.title)"
+        )
+        assert "Zoom" in titles and not [one for one in titles if "Share" in one]
 
         page.get_by_role("button", name="5 selected").click()
         page.get_by_role("button", name="Deselect All").click()
