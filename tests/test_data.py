@@ -129,7 +129,10 @@ def test_refused_statements_harm_nobody(server: Gunicorn) -> None:
 
 
 @pytest.mark.parametrize("sql", EXHAUSTING, ids=lambda sql: sql[:30])
-def test_exhausting_statements_harm_nobody(server: Gunicorn, sql: str) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="It is read in /proc.")
+def test_exhausting_statements_harm_nobody(
+    server: Gunicorn, renders: dict[str, Path], sql: str
+) -> None:
     with watched(server):
         started = time.monotonic()
         assert run(server, sql)[0] == 422
@@ -139,6 +142,9 @@ def test_exhausting_statements_harm_nobody(server: Gunicorn, sql: str) -> None:
         seconds = time.monotonic() - started
         assert counted == (200, "n\r\n1704\r\n"), f"After {seconds:.1f} s: {server.log()[-2000:]}"
         assert seconds < 4
+    (process,) = query_processes(renders[PACKAGE])
+    used = Path(f"/proc/{process}/status").read_text().partition("VmRSS:")[2].split()[0]
+    assert int(used) < 200_000, "The memory of the query is given back."
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="It is read in /proc.")

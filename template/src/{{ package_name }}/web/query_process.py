@@ -53,8 +53,11 @@ def main(path: str, seconds: float, megabytes: int) -> None:
                 continue
             # Ends this process also while DuckDB is busy, and when the app has died meanwhile.
             faulthandler.dump_traceback_later(seconds, exit=True, file=nowhere)
-            say(answer(connection, **request))
+            found = answer(connection, **request)
+            say(found)
             faulthandler.cancel_dump_traceback_later()
+            if found.get("error") == TOO_MUCH_MEMORY:
+                return  # much of that memory would stay with this process
     with suppress(OSError):  # the app has ended without a chance to tidy up
         Path(path).unlink()
         Path(path).parent.rmdir()
