@@ -58,7 +58,7 @@ def test_buttons(renders: dict[str, Path], browser: Browser, combination: Combin
         first, second = chat.ending(FIRST), chat.ending(SECOND)
         for name in ("New chat", "Save", "Stop", "Try again", "Copy answer", "Edit question"):
             expect(chat.button(name).locator("visible=true")).to_have_count(0)
-        expect(chat.examples).to_have_count(3)
+        expect(chat.examples).to_have_count(4)
         question = chat.examples.first.text_content()
         assert question
         chat.box.fill("A draft")
