@@ -108,11 +108,16 @@ window.chatContext = (() => {
     line.title = whole;
     line.textContent = shown;
   };
-  // Returns what the page tells at this moment, as AG-UI has it, and shows it.
-  const entries = () => {
+  // Returns the page, if there is one, and what it tells at this moment, which the line shows.
+  const look = () => {
     const page = pages().find(({ id }) => document.getElementById(id));
     const { whole, shown } = page ? tellPage(page) : { whole: "", shown: "" };
     show({ whole, shown });
+    return { page, whole };
+  };
+  // Returns what goes along with a question, as AG-UI has it.
+  const entries = () => {
+    const { page, whole } = look();
     const told = [
       { description: texts.where, value: whole },
       { description: texts.tables, value: page?.tables },
@@ -122,7 +127,7 @@ window.chatContext = (() => {
   };
   // No event tells of all controls, so the line looks while it can be seen.
   setInterval(() => {
-    if (texts.url && document.getElementById("chat-message")?.checkVisibility()) entries();
+    if (texts.url && document.getElementById("chat-message")?.checkVisibility()) look();
   }, PAUSE);
   return { entries };
 })();
