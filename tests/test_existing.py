@@ -18,7 +18,6 @@ from combinations import COMBINATIONS, ROOT, Combination
 from conftest import commit, copier, git
 from in_browser import FIRST, LOADED, SECOND, Chat, visited
 from playwright.sync_api import Browser, Page, Route, expect
-from test_panel import LEFT
 from test_run import started, uv
 from test_serving import stream
 
@@ -303,7 +302,7 @@ def opened(browser: Browser, name: str, folder: Path) -> Iterator[Chat]:
     address = f"http://127.0.0.1:{port}"
     try:
         processes.wait_for(address)
-        with visited(browser, address, DEMO, expected=LEFT, others="https://cdn.plot.ly/") as chat:
+        with visited(browser, address, DEMO, others="https://cdn.plot.ly/") as chat:
             yield chat
     finally:
         process.terminate()
