@@ -70,6 +70,7 @@ FILES = [
     "src/PACKAGE/web/chat.js",
     "src/PACKAGE/web/clients.py",
     "src/PACKAGE/web/component.py",
+    "src/PACKAGE/web/connection.py",
     "src/PACKAGE/web/context.js",
     "src/PACKAGE/web/context.py",
     "src/PACKAGE/web/conversation.py",
@@ -135,6 +136,7 @@ MAY_DIFFER_BY = {
     "src/PACKAGE/web/chat.css": {*CHOICES} - {"provider", "streaming"},
     "src/PACKAGE/web/chat.js": {*CHOICES} - {"provider", "streaming"},
     "src/PACKAGE/web/component.py": {*CHOICES} - {"streaming"},
+    "src/PACKAGE/web/connection.py": {"provider"},
     "src/PACKAGE/web/context.js": {"placement"},
     "src/PACKAGE/web/context.py": {"data", "placement"},
     "src/PACKAGE/web/conversation.py": {"multi_turn", "data", "placement", "file_upload"},
@@ -172,6 +174,7 @@ MAY_DIFFER_BY = {
 ONLY_WITH: dict[str, tuple[str, set[str | bool]]] = {
     "evals/from_feedback.py": ("feedback", {True}),
     "src/PACKAGE/web/charts.py": ("data", {True}),
+    "src/PACKAGE/web/connection.py": ("provider", {*PROVIDERS} - {"demo"}),
     "src/PACKAGE/web/context.js": ("placement", {"popup"}),
     "src/PACKAGE/web/context.py": ("placement", {"popup"}),
     "src/PACKAGE/web/data.js": ("data", {True}),
