@@ -12,9 +12,10 @@ from typing import Any
 
 import processes
 import pytest
-from combinations import EVERY, Combination
+from combinations import EVERY, WITH_DATA, Combination
 from dialects import Reply
 from faults import APIS, PREFIX, Call, FaultyProvider, faults_of
+from stand_in import StandIn
 
 DEMOS = [
     "demo_streaming_full",
@@ -28,6 +29,7 @@ MODELS = [
     for provider in ("anthropic", "openai")
     for mode in ("streaming", "one_shot")
 ]
+TOOLS = [one.name for one in WITH_DATA if one["provider"] in ("anthropic", "openai")]
 BAD = "Bananas are yellow."
 QUESTIONS = """\
 refusals = ["cannot"]
@@ -378,3 +380,35 @@ def test_expectations_of_tools(project: Callable[[str], Path]) -> None:
     run = evaluate(ask(project("demo_one_shot_full_data"), *tables), "--times", "1")
     assert [one["passed"] for one in run.rows] == [0, 1] * len(expectations)
     assert "tools: show_chart" in run.remarks[0] and "tools: none" in run.remarks[4]
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_model_that_calls_tools(project: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    """The truth is in the table that the model shows, not in its words."""
+    sql = 'SELECT "country" FROM "gapminder" WHERE "year" = 2007 ORDER BY "pop" DESC LIMIT 3'
+    arguments = json.dumps({"sql": sql, "title": "The largest"})
+    asked = {"userMessage": "Which countries are the largest?"}
+    fixtures: list[dict[str, Any]] = [
+        {
+            "match": asked | {"hasToolResult": False},
+            "response": {"toolCalls": [{"name": "show_table", "arguments": arguments}]},
+        },
+        {
+            "match": asked | {"toolResultContains": "India"},
+            "response": {"content": "The table shows them; it is Tuesday."},
+        },
+    ]
+    one_of_them = sql.replace("LIMIT 3", "LIMIT 1 OFFSET")
+    expected = [
+        'tool = "show_table"',
+        f"truth = '{one_of_them} 2'",
+        'words = ["Tuesday"]',
+        'tool = "query"',
+        f"truth = '{one_of_them} 3'",
+    ]
+    folder = ask(project(name), *(f'ask = "{asked["userMessage"]}"\n{one}' for one in expected))
+    with StandIn.answering(fixtures, tmp_path / "fixtures.json") as server:
+        environment = server.environment(EVERY[name]["provider"])
+        run = evaluate(folder, "--times", "1", environment=environment)
+    assert [one["passed"] for one in run.rows] == [1, 1, 1, 0, 0], run.printed
+    assert run.remarks[3:] == ["tools: show_table", "without Indonesia"]

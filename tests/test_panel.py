@@ -337,7 +337,7 @@ def test_axe_finds_nothing_serious(with_panel: Open, theme: str) -> None:
         assert found == dict.fromkeys(found, [])
 
 
-def test_users_and_their_files(renders: dict[str, Path], browser: Browser) -> None:
+def test_users_their_files_and_their_words(renders: dict[str, Path], browser: Browser) -> None:
     """The panel is built once, and the user who opens it is not; what is dropped beside it is not its."""
     drop = """(target) => {
       const dataTransfer = new DataTransfer();
@@ -356,6 +356,17 @@ def test_users_and_their_files(renders: dict[str, Path], browser: Browser) -> No
         expect(files).to_have_count(1)
         log_out = chat.page.get_by_role("button", name="Log out", exact=True)
         assert place(log_out)["x"] < place(parts(chat)[1])["x"], "The panel covers it."
+
+        # Escape closes one thing at a time, also where the panel covers the page.
+        chat.page.set_viewport_size({"width": 390, "height": 800})
+        chat.send(FIRST)
+        chat.button("Bad answer").click()
+        words = chat.root.locator(".chat-words textarea")
+        words.press("Escape")
+        expect(words).to_have_count(0)
+        expect(chat.button("Bad answer")).to_be_focused()
+        chat.button("Bad answer").press("Escape")
+        expect(chat.box).to_be_hidden()
 
 
 BUILT = "app = Vizro().build(dashboard.create_dashboard([]))\n"

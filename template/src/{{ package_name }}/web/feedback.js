@@ -89,7 +89,7 @@ window.chatFeedback = (() => {
     area.addEventListener("keydown", (event) => {
       if (event.isComposing || event.keyCode === 229) return; // choosing a character
       if (event.key === "Escape") {
-        event.stopPropagation(); // this field alone is closed
+        event.preventDefault(); // a panel stays open
         close.click();
       }
       if (event.key !== "Enter" || event.shiftKey) return;
