@@ -130,6 +130,16 @@ def picture_files() -> None:
         pictures(page, "attachment", "attachment-light")
 
 
+def picture_feedback() -> None:
+    """Call an answer bad, and say why."""
+    with opened(feedback=True) as chat:
+        ask(chat, QUESTIONS[0])
+        expect(chat.usage).to_have_count(1, timeout=20_000)
+        chat.button("Bad answer").click()
+        chat.root.locator(".chat-words textarea").fill("What does our own dashboard show?")
+        pictures(chat.page, "feedback", "feedback-light")
+
+
 def picture_data() -> None:
     """Ask about the data, and show how the answer was computed; then take a table on a phone."""
     with opened(provider="demo", data=True) as chat:
@@ -178,5 +188,6 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")  # Copier's, about the template's uncommitted changes
     picture_a_conversation()
     picture_files()
+    picture_feedback()
     picture_data()
     picture_panel()
