@@ -291,8 +291,15 @@ def test_tables_and_charts_can_be_taken_along(looking: Open, tmp_path: Path, mod
             expect(chat.alert).to_have_text(sentence)
             expect(button).to_be_focused()
             chat.page.unroute("**/chat/csv")
-        button.click()
+        with chat.page.expect_download():
+            button.click()
         expect(chat.alert).to_be_hidden()
+
+        with chat.page.expect_download() as download:
+            chat.button("Save").click()
+        fences = [f"```sql\n{sql}\n```" for sql in (PRETTY, PRETTY, COUNTRIES)]
+        expected = "\n\n".join([END, "### How this was computed", *fences])
+        assert download.value.path().read_text(encoding="utf-8").endswith(f"{expected}\n")
 
 
 def test_picture_waits_for_plotly(looking: Open) -> None:

@@ -11,6 +11,12 @@ window.chatData = (() => {
     const notes = parts.filter(({ call }) => call?.sql).map(noteOf);
     return [text, ...notes].filter(Boolean).join("\n\n").toWellFormed();
   };
+  // What stands in a saved conversation.
+  const withQueries = (text, { parts }) => {
+    const asked = parts.flatMap(({ call }) => (call?.sql ? [pretty(call.sql)] : []));
+    const fenced = asked.map((sql) => `\`\`\`sql\n${sql}\n\`\`\``);
+    return asked.length ? [text, `### ${texts.computed}`, ...fenced].join("\n\n") : text;
+  };
   const removedOf = ({ kind }) => (kind === "table" ? texts.tableRemoved : texts.chartRemoved);
 
   // A query in one line is broken before each clause that stands outside of quotes and brackets.
@@ -174,5 +180,5 @@ window.chatData = (() => {
     return { csv, png, copySql: (index, pressed) => copy(callOf(index, pressed).sql, pressed) };
   };
 
-  return { withNotes, removedOf, drawAnswer, showAnswer, receive, start };
+  return { withNotes, withQueries, removedOf, drawAnswer, showAnswer, receive, start };
 })();
