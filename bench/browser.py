@@ -55,14 +55,14 @@ CHAINLIT = Selectors(
 SCRIPT = """
 // Resolves with the milliseconds since Enter, once an answer begins to show, and once it is whole.
 window.watchAnswer = ({ answers, ready, end }) => {
-  const all = () => document.querySelectorAll(answers);
-  const before = all().length;
+  const latest = () => [...document.querySelectorAll(answers)].at(-1);
+  const before = latest();
   let entered, first;
   addEventListener("keydown", ({ timeStamp }) => (entered = timeStamp), { capture: true, once: true });
   window.answered = new Promise((resolve) => {
     new MutationObserver((_, observer) => {
-      const answer = all()[before];
-      if (!answer?.textContent) return;
+      const answer = latest();
+      if (answer === before || !answer.textContent) return;
       first ??= performance.now() - entered;
       if (!document.querySelector(ready) || !answer.textContent.includes(end)) return;
       observer.disconnect();

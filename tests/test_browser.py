@@ -662,19 +662,44 @@ def test_draft_is_kept(
 
 
 def test_many_messages_are_drawn_on_demand(
-    renders: dict[str, Path], browser: Browser, faulty: FaultyProvider
+    renders: dict[str, Path], browser: Browser, faulty: FaultyProvider, tmp_path: Path
 ) -> None:
-    combination = named("openai_one_shot_full")
-    with opened(browser, renders[combination.name], combination, faulty.environment()) as chat:
+    combination = named("openai_streaming_full")
+    project = shutil.copytree(renders[combination.name], tmp_path / "project")
+    script = project / "src" / combination.name / "web" / "chat.js"
+    text = script.read_text(encoding="utf-8")
+    assert text.count("PLACES = 30;") == 1
+    script.write_text(text.replace("PLACES = 30;", "PLACES = 12;"), encoding="utf-8")
+    with opened(browser, project, combination, faulty.environment()) as chat:
+        earlier = chat.button("Show earlier messages")
         endings = []
         for number in range(12):
             endings.append(healthy_answer(str(number)))
             chat.ask(str(number), *endings)
+            expect(chat.button("Try again").locator("visible=true")).to_have_count(1)
         chat.page.reload()
         chat.expect_answers(*endings[7:])
-        chat.button("Show earlier messages").click()
+        earlier.click()
         chat.expect_answers(*endings)
-        expect(chat.button("Show earlier messages")).to_have_count(0)
+        expect(earlier).to_have_count(0)
         expect(chat.page.locator("body")).not_to_be_focused()
-        chat.ask(FIRST, *endings, healthy_answer(FIRST))
-        assert len(faulty.calls[-1].turns) == 25
+        for number in range(12, 23):
+            endings.append(healthy_answer(str(number)))
+            chat.ask(str(number), *endings)
+
+        # The place that is left is for this question, and earlier ones make room for the next.
+        chat.send(PREFIX + ENDLESS)
+        chat.expect_part()
+        chat.send(FIRST)
+        expect(chat.questions).to_have_text(["19", "20", "21", "22", PREFIX + ENDLESS])
+        chat.expect_part()
+        chat.expect_focus()
+        chat.button("Stop").click()
+        chat.expect_state("ready")
+        chat.box.press("Enter")
+        endings = [*endings[19:], "", healthy_answer(FIRST)]
+        expect(chat.answers.last).to_contain_text(endings[-1])
+        expect(chat.button("Try again").locator("visible=true")).to_have_count(1)
+        assert len(faulty.calls[-1].turns) == 49
+        chat.page.reload()
+        expect(chat.questions).to_have_text(["20", "21", "22", PREFIX + ENDLESS, FIRST])
