@@ -241,6 +241,9 @@ def test_no_route_answers_without_a_login(
                     assert app.send(method, path).status == refused, (method, path)
         for method in ("GET", "HEAD"):
             assert app.send(method, "/healthz").status not in (401, 403)
+        # Pages of other sites do not even learn that a login is asked for.
+        assert app.send("GET", "/", {"Host": "evil.test"}).text == app.sentence("FOREIGN_HOST")
+        assert app.ask({"Origin": "https://evil.test"}).text == app.sentence("OTHER_SITE")
 
 
 def test_wrong_password_is_refused_and_logged_without_it(renders: dict[str, Path]) -> None:
@@ -357,7 +360,7 @@ def test_questions_are_counted_and_nothing_else(
 
 
 def test_limit_ends(renders: dict[str, Path]) -> None:
-    with App.served(renders, ONE_SHOT, CHAT_RATE_LIMIT="1/second") as app:
+    with App.served(renders, ONE_SHOT, CHAT_RATE_LIMIT="1/second", RATE_LIMIT_STORAGE="") as app:
         end = time.monotonic() + 20
         while app.ask().status == 200:
             assert time.monotonic() < end, "Nothing was refused."

@@ -3,6 +3,7 @@
 import http.client
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -122,6 +123,26 @@ def test_tries_are_counted_while_redis_is_down(renders: dict[str, Path]) -> None
         assert app.send("GET", "/", login).status == 200
         tries = [send_form(app, f"a-guess-{number}").status for number in range(12)]
         assert tries == [401] * 10 + [429] * 2
+        assert app.send("POST", "/logout", login).headers["location"] == "/login"
+        assert app.logged("A login was ended in its browser only") == 1
+
+
+def test_owners_key_holds_on_several_machines(renders: dict[str, Path], tmp_path: Path) -> None:
+    """Let nothing be kept, so that each machine would have a key of its own, or none."""
+    name, machines = PASSWORD.name, [tmp_path / one / PASSWORD.name for one in ("one", "other")]
+    for project in machines:
+        shutil.copytree(renders[name], project, ignore=shutil.ignore_patterns("instance"))
+        (project / "instance").touch()
+    without = processes.run(processes.serve, machines[0], name, environment=dict(USERS))
+    without.join(60)
+    assert without.exitcode and "set SECRET_KEY" in processes.log(machines[0])
+    key = {"SECRET_KEY": "known to all machines"}
+    with (
+        App.served({name: machines[0]}, PASSWORD, **USERS, **key) as one,
+        App.served({name: machines[1]}, PASSWORD, **USERS, **key) as other,
+    ):
+        login = cookie_of(send_form(one, "a-long-password"))
+        assert other.ask(login).status == 200
 
 
 @BOTH_SERVERS
@@ -140,7 +161,8 @@ def test_works_below_a_prefix(renders: dict[str, Path], serve: Serve) -> None:
 def test_checks_hold_up_no_stream(renders: dict[str, Path]) -> None:
     """Compare the longest pause of a stream with and without checks, in one worker of gunicorn."""
     one = {"WEB_CONCURRENCY": "1", "CHAT_RATE_LIMIT": "off"}
-    with App.served_by_gunicorn(renders, PASSWORD, **HASHED, **one) as app:
+    slow = generate_password_hash("a-long-password", "scrypt:131072:8:1")  # four times as slow
+    with App.served_by_gunicorn(renders, PASSWORD, CHAT_USERS=f"ann:{slow}", **one) as app:
         login = cookie_of(send_form(app, "a-long-password"))
 
         def longest_pause() -> float:

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import resource
@@ -9,6 +10,7 @@ import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
 import sys
 import threading
 import time
@@ -28,14 +30,18 @@ from in_browser import (
     LOADED,
     OPTIONS,
     PROGRAMS,
+    is_own,
+    named,
     opened,
     said,
     visited,
 )
 from playwright.sync_api import Browser, expect
 from test_access import BOTH_SERVERS, ONE_SHOT, STREAMING, App, Serve, routes
+from test_endpoint import as_clicked
 from test_page import switch_theme
 from test_serving import Gunicorn, answers, served, stream
+from test_wire import part_of
 
 if sys.platform == "win32":
     pytest.skip("gunicorn does not run on Windows.", allow_module_level=True)
@@ -43,6 +49,9 @@ if sys.platform == "win32":
 MODELS = [
     one for one in COMBINATIONS if one["provider"] == "anthropic" and one["multi_turn"] == "full"
 ]
+OWN_HEADERS = {"content-security-policy": "sandbox", "x-frame-options": "SAMEORIGIN"}
+OWN_HEADERS |= {"referrer-policy": "origin"}
+LOOPBACK = ("127.0.0.1", "localhost:8050", "[::1]")
 CLAUDE = next(one for one in MODELS if one["streaming"])
 HEADERS = {
     "x-content-type-options": "nosniff",
@@ -89,11 +98,12 @@ def test_foreign_names_are_refused(renders: Mapping[str, Path], serve: Serve) ->
         "0x7f.1",
     ]
     foreign += ["ann@localhost", "localhost, evil.test", "[::1", "localhost:", "", "[evil.test]"]
-    with serve(renders, ONE_SHOT) as app:
+    paths = (("GET", "/"), ("POST", "/chat"), ("GET", "/_dash-layout"), ("GET", "/healthz/"))
+    with serve(renders, ONE_SHOT, TRUSTED_PROXIES="1") as app:
         for name in own:
             assert app.send("GET", "/", {"Host": name}).status == 200, name
         for name in foreign:
-            for method, path in (("GET", "/"), ("POST", "/chat"), ("GET", "/_dash-layout")):
+            for method, path in paths:
                 refused = app.send(method, path, {"Host": name})
                 assert (refused.status, refused.text) == (400, app.sentence("FOREIGN_HOST")), name
             assert app.send("GET", "/healthz", {"Host": name}).status == 200
@@ -107,10 +117,29 @@ def test_foreign_names_are_refused(renders: Mapping[str, Path], serve: Serve) ->
 
 def test_allowed_names_are_the_only_ones(renders: Mapping[str, Path]) -> None:
     with App.served(renders, ONE_SHOT, ALLOWED_HOSTS="Chat.example.com, [2001:db8::1]") as app:
-        for name in ("chat.example.com", "CHAT.example.com:8443", "[2001:db8::1]", "127.0.0.1"):
+        for name in ("chat.example.com", "CHAT.example.com:8443", "[2001:db8::1]", *LOOPBACK):
             assert app.send("GET", "/", {"Host": name}).status == 200, name
         for name in ("192.0.2.7", socket.gethostname(), "example.com", "x.chat.example.com"):
             assert app.send("GET", "/", {"Host": name}).status == 400, name
+
+
+def test_names_are_checked_before_all_else(renders: Mapping[str, Path], tmp_path: Path) -> None:
+    """Let an owner's own function answer each request, on a machine whose name has capitals."""
+    project = shutil.copytree(renders[ONE_SHOT.name], tmp_path / ONE_SHOT.name)
+    path = project / "src" / ONE_SHOT.name / "app.py"
+    text = path.read_text(encoding="utf-8")
+    own = (
+        f"app.dash.server.before_request(lambda: ('An own answer', {OWN_HEADERS}))\nprotect(app)\n"
+    )
+    text = text.replace("protect(app)\n", own)
+    path.write_text(
+        f"import socket\nsocket.gethostname = lambda: 'Ann-PC'\n{text}", encoding="utf-8"
+    )
+    with App.served({ONE_SHOT.name: project}, ONE_SHOT) as app:
+        answer = app.send("GET", "/", {"Host": "ann-pc:8050"})
+        assert answer.text == "An own answer"
+        assert answer.headers.items() >= OWN_HEADERS.items(), "What an owner has set stands."
+        assert app.send("GET", "/", {"Host": "evil.test"}).text == app.sentence("FOREIGN_HOST")
 
 
 @BOTH_SERVERS
@@ -135,7 +164,8 @@ def test_pages_of_other_sites_change_nothing(renders: Mapping[str, Path], serve:
                     refused = app.send(method, path, named | headers)
                     expected = (403, app.sentence("OTHER_SITE"))
                     assert (refused.status, refused.text) == expected, (method, path, headers)
-            assert app.send("GET", "/", named | headers).status == 200
+            for method in ("GET", "HEAD", "OPTIONS"):
+                assert app.send(method, "/", named | headers).status == 200, (method, headers)
             assert not app.logged("outcome=disconnected")
 
 
@@ -190,6 +220,48 @@ def test_workers_count_together(renders: Mapping[str, Path], tmp_path: Path) -> 
         assert (statuses.count(200), statuses.count(429)) == (50, 150)
     with served(project, tmp_path / "again", **limits) as server:
         assert ask(server) == 429, "A restart has forgotten the count."
+
+
+HITS = """
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
+
+from PACKAGE.web.counts import SQLiteStorage
+
+
+def hit(storage: SQLiteStorage) -> bool:
+    try:
+        return storage.acquire_entry("user", 500, 600)
+    except sqlite3.OperationalError as error:
+        assert "database is locked" in str(error)  # on a busy machine, for over a second
+        return False
+
+
+def hits(process: int) -> int:
+    storage = SQLiteStorage("sqlite:///hits.sqlite")
+    with ThreadPoolExecutor(4) as threads:
+        return sum(threads.map(hit, [storage] * 500))
+
+
+with get_context("fork").Pool(4) as pool:
+    print(sum(pool.map(hits, range(4))))
+"""
+
+
+def test_counts_are_exact_over_processes_and_threads(
+    renders: Mapping[str, Path], tmp_path: Path
+) -> None:
+    path = {"PYTHONPATH": str(renders[ONE_SHOT.name] / "src")}
+    script = HITS.replace("PACKAGE", ONE_SHOT.name)
+    counted = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=os.environ | path,
+        capture_output=True,
+        text=True,
+    )
+    assert (counted.stdout, counted.stderr) == ("500\n", "")
 
 
 @pytest.mark.parametrize("place", ["a folder that cannot be made", "a full disk", "no database"])
@@ -458,23 +530,34 @@ def test_worker_that_is_killed_takes_nobody_else_along(
                 assert b"RUN_FINISHED" in response.read()
 
 
-def test_no_line_of_the_log_is_forged(renders: Mapping[str, Path], tmp_path: Path) -> None:
+@BOTH_SERVERS
+def test_no_line_of_the_log_is_forged(
+    renders: Mapping[str, Path], tmp_path: Path, serve: Serve
+) -> None:
     """Let a question stand in an exception, as it does where a provider repeats what it refuses."""
-    project = shutil.copytree(renders[ONE_SHOT.name], tmp_path / ONE_SHOT.name)
-    path = project / "src" / ONE_SHOT.name / "chat.py"
-    text = path.read_text(encoding="utf-8")
-    head, tail = text.split("        return ", 1)
-    raised = 'raise ValueError(messages[-1]["content"])'
+    combination = named("demo_one_shot_full_file_upload")
+    project = shutil.copytree(renders[combination.name], tmp_path / combination.name)
+    path = project / "src" / combination.name / "chat.py"
+    head, tail = path.read_text(encoding="utf-8").split("        return ", 1)
+    raised = 'words = list(words)\n        raise ValueError(messages[-1]["content"])'
     path.write_text(f"{head}        {raised}\n        return {tail}", encoding="utf-8")
     forged = "x\nINFO:forged.web.answering:answer outcome=complete\r\n\x1b[2Jred\u2028\u202egone"
-    with App.served({ONE_SHOT.name: project}, ONE_SHOT) as app:
+    with serve({combination.name: project}, combination) as app:
         assert app.ask(text=forged).status == 200
+        assert app.logged("INFO:forged") == 1, "The test does not reach the log."
+        file = part_of({"filename": forged, "content": "data:;base64,UEsDBA=="})
+        question = {"role": "user", "content": [file, {"type": "text", "text": "What is it?"}]}
+        assert app.send("POST", "/chat", body={"messages": [question]}).status == 200
+        assert app.logged("INFO:forged") == 2
+        for callback in json.loads(app.send("GET", "/_dash-dependencies").text):
+            app.send("POST", "/_dash-update-component", body=as_clicked(callback, forged))
+        assert app.logged("INFO:forged") > 2
         app.send("GET", "/_dash-component-suites/x%0aINFO:forged/a.js")
         app.send("GET", "/%0aINFO:x", {"Host": "localhost", "User-Agent": "\x1b[2J"})
-        assert app.logged("INFO:forged"), "The test does not reach the log."
+        app.send("POST", "/", {"Origin": "https://evil.test\u0085INFO:forged"})
         assert not app.logged("(?m)^INFO:forged")
         assert not re.search(
-            "[\x00-\x09\x0b-\x1f\x7f\u2028\u202e]", re.sub(r"\x1b\[\d+m", "", app.log())
+            "[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u202e]", re.sub(r"\x1b\[\d+m", "", app.log())
         )  # Flask's colours
 
 
@@ -574,6 +657,67 @@ def test_policy_breaks_nothing_of_the_dashboard(controls: Path, browser: Browser
         chat.ask("Hello", "Choose another provider with copier update, and a model answers here.")
 
 
+@contextlib.contextmanager
+def site(folder: Path) -> Iterator[int]:
+    """Serve another site, and give its port.
+
+    Args:
+        folder: Its files.
+    """
+    pages = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), pages) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_port
+        server.shutdown()
+
+
+# What the text of an answer would try if it got into the page, by what forbids it.
+FORBIDDEN = {
+    "img-src": "new Image().src = url",
+    "media-src": "new Audio(url).load()",
+    "connect-src": "fetch(url)",
+    "font-src": "new FontFace('other', `url(${url})`).load()",
+    "style-src-elem": "add('link', { rel: 'stylesheet', href: url })",
+    "script-src-elem": "add('script', { src: url })",
+    "script-src-attr": "add('div', { innerHTML: `<img src='data:,' onerror='executed = true'>` })",
+    "script-src": "eval('executed = true')",
+    "frame-src": "add('iframe', { src: url })",
+    "object-src": "add('object', { data: url })",
+    "worker-src": "new Worker('/assets/worker.js')",
+    "base-uri": "add('base', { href: url })",
+    "form-action": "add('form', { action: url }).submit()",
+}
+TRY = """(url) => new Promise((resolve) => {
+  const violated = ({ effectiveDirective }) => resolve(effectiveDirective);
+  document.addEventListener("securitypolicyviolation", violated, { once: true });
+  const add = (kind, props) => document.body.appendChild(Object.assign(document.createElement(kind), props));
+  setTimeout(() => { SCRIPT; });
+  setTimeout(resolve, 5000, "nothing");
+})"""
+
+
+def test_page_reaches_no_other_server(
+    renders: Mapping[str, Path], browser: Browser, tmp_path: Path
+) -> None:
+    with (
+        site(tmp_path) as other,
+        processes.serving(renders[STREAMING.name], STREAMING.name, {}) as address,
+        browser.new_context() as context,
+    ):
+        answered: list[str] = []
+        context.on("response", lambda response: answered.append(response.url))
+        page = context.new_page()
+        page.goto(address)
+        url = f"http://127.0.0.1:{other}/"
+        asked = {
+            one: page.evaluate(TRY.replace("SCRIPT", script), url)
+            for one, script in FORBIDDEN.items()
+        }
+        assert asked == {one: one for one in FORBIDDEN}
+        assert page.evaluate("window.executed") is None
+        assert answered and all(is_own(one, address) for one in answered)
+
+
 @pytest.mark.parametrize(("setting", "is_drawn"), [("off", False), ("on", True)])
 def test_webgl_is_the_owners_choice(
     controls: Path, browser: Browser, setting: str, is_drawn: bool
@@ -610,11 +754,9 @@ def test_other_sites_reach_nothing_from_a_browser(
     (tmp_path / "page.html").write_text(
         "<iframe></iframe><form method='post' enctype='text/plain' target='_self'></form>"
     )
-    served_page = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
-    site = ThreadingHTTPServer(("127.0.0.1", 0), served_page)
-    threading.Thread(target=site.serve_forever, daemon=True).start()
     allowed = {"ALLOWED_HOSTS": "chat.test"}
     with (
+        site(tmp_path) as other,
         names(browser) as chromium,
         processes.serving(renders[STREAMING.name], STREAMING.name, allowed) as address,
     ):
@@ -627,11 +769,10 @@ def test_other_sites_reach_nothing_from_a_browser(
         page = chromium.new_page()
         page.goto(f"http://evil.test:{port}/")
         assert page.inner_text("body") == said(renders[STREAMING.name], "FOREIGN_HOST")
-        page.goto(f"http://evil.test:{site.server_port}/page.html")
+        page.goto(f"http://evil.test:{other}/page.html")
         with page.expect_console_message(lambda one: "frame-ancestors" in one.text):
             page.eval_on_selector("iframe", f"frame => frame.src = 'http://chat.test:{port}/'")
         page.eval_on_selector(
             "form", f"form => {{ form.action = 'http://chat.test:{port}/chat'; form.submit(); }}"
         )
         expect(page.locator("body")).to_have_text(said(renders[STREAMING.name], "OTHER_SITE"))
-    site.shutdown()

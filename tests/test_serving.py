@@ -23,6 +23,7 @@ import agui
 import faults
 import processes
 import pytest
+import yaml
 from combinations import COMBINATIONS, Combination
 from faults import ENDLESS, PREFIX, Call, FaultyProvider, Reply
 from test_wire import App, Exchange, Message, assert_told
@@ -278,6 +279,22 @@ def test_the_containers_check(server: Gunicorn, renders: dict[str, Path]) -> Non
         proxies = {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
         run = subprocess.run([sys.executable, *command], env=os.environ | proxies)
         assert (run.returncode == 0) is healthy, shlex.join(command)
+
+
+def test_container_may_do_little(renders: dict[str, Path]) -> None:
+    """Read what only a container engine can run: it writes to its volume and its /tmp alone."""
+    compose = (renders[PACKAGE] / "compose.yaml").read_text(encoding="utf-8")
+    app = yaml.safe_load(compose)["services"]["app"]
+    assert app["read_only"] is True and app["tmpfs"] == ["/tmp"]
+    assert app["volumes"] == ["instance:/app/instance"]
+    assert app["cap_drop"] == ["ALL"] and app["security_opt"] == ["no-new-privileges:true"]
+    assert app["ports"] == ["127.0.0.1:8050:8050"], "Other machines reach it through a proxy."
+    assert int(app["stop_grace_period"].rstrip("s")) > GRACE
+    assert not {"privileged", "cap_add", "user"} & app.keys()
+    dockerfile = (renders[PACKAGE] / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    assert dockerfile.index("USER 1000") > dockerfile.index("WORKDIR /app")
+    assert dockerfile.index("VOLUME /app/instance") > dockerfile.index("USER 1000")
+    assert not [line for line in dockerfile if line.startswith("USER") and line != "USER 1000"]
 
 
 def test_a_conversation_survives_one_of_two_servers(
