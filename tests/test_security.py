@@ -323,6 +323,46 @@ def test_tokens_are_reserved_and_settled(renders: Mapping[str, Path], tmp_path: 
         assert len(provider.calls) == 5 + 2 * 2, "What is refused reaches the provider."
 
 
+class LockingProvider(FaultyProvider):
+    """A provider that answers while the file of the counts cannot be written.
+
+    Attributes:
+        counts: The file.
+        lock: What keeps it locked.
+    """
+
+    counts: Path
+    lock: sqlite3.Connection
+
+    def reply(self, call: Call) -> Reply:
+        """Lock the file, and return what to send back.
+
+        Args:
+            call: The request.
+        """
+        self.lock = sqlite3.connect(self.counts, isolation_level=None, check_same_thread=False)
+        self.lock.execute("BEGIN IMMEDIATE")
+        return super().reply(call)
+
+
+def test_tokens_stay_reserved_if_they_cannot_be_settled(
+    renders: Mapping[str, Path], tmp_path: Path
+) -> None:
+    project = shutil.copytree(renders[CLAUDE.name], tmp_path / CLAUDE.name)
+    provider = LockingProvider("anthropic")
+    provider.counts = project / "instance" / "counts.sqlite"
+    provider.open()
+    limits = {"CHAT_DAILY_TOKENS": "9000", "RATE_LIMIT_STORAGE": ""}
+    with App.served({CLAUDE.name: project}, CLAUDE, **limits, **provider.environment()) as app:
+        assert "RUN_FINISHED" in app.ask().text
+        processes.until(lambda: answers(app.log()))
+        assert app.logged("The tokens of an answer could not be counted") == 1
+        assert [one["outcome"] for one in answers(app.log())] == ["complete"]
+        provider.lock.close()
+        assert tokens(project) > 4096
+    provider.stop()
+
+
 def test_tokens_are_exact_over_workers(renders: Mapping[str, Path], tmp_path: Path) -> None:
     """Let 40 questions come at once, none of which is answered before all have been counted."""
     project = shutil.copytree(renders[CLAUDE.name], tmp_path / "project")
