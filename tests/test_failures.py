@@ -193,13 +193,14 @@ def assert_few_calls(served: Served, calls: list[Call], fault: Fault) -> None:
     assert {(call.path, call.key) for call in calls} == {(path, KEY)}
 
 
-def assert_logged(log: str, call: Call, fault: Fault) -> None:
+def assert_logged(log: str, call: Call, fault: Fault, notice: str) -> None:
     """Check that a failure was logged once, whole, and with what the provider calls the request.
 
     Args:
         log: What the app has logged.
         call: The last request that it sent.
         fault: How the provider failed.
+        notice: What the user was told.
     """
     if not call.request_id or not fault.traceable:
         return
@@ -208,7 +209,8 @@ def assert_logged(log: str, call: Call, fault: Fault) -> None:
         return
     noted = f"; request id {call.request_id}.\n"
     (record,) = (one for one in log.split(LOGGED)[1:] if one.startswith(noted))
-    assert record.startswith(f"{noted}  Traceback (most recent call last):")
+    reason = record.removeprefix(f"{noted}  ")
+    assert reason.startswith((f"{notice}\n", "Traceback (most recent call last):"))
 
 
 @EVERY_PROJECT
@@ -248,7 +250,8 @@ def test_faults(
                     assert answer.usage and answer.usage.model == served.app.model
                     assert (answer.usage.input_tokens, answer.usage.output_tokens) == (12, 9)
             with subtests.test("It is logged once.", fault=name):
-                assert_logged(log, provider.asked(PREFIX + name)[-1], fault)
+                _, answer = conversations[name].result()
+                assert_logged(log, provider.asked(PREFIX + name)[-1], fault, answer.notice)
             with subtests.test("The conversation goes on.", fault=name):
                 messages, answer = conversations[name].result()
                 received = [(PREFIX + name, answer.text)] if fault.received else []
