@@ -816,3 +816,19 @@ def test_other_sites_reach_nothing_from_a_browser(
             "form", f"form => {{ form.action = 'http://chat.test:{port}/chat'; form.submit(); }}"
         )
         expect(page.locator("body")).to_have_text(said(renders[STREAMING.name], "OTHER_SITE"))
+
+
+def test_site_that_the_owner_names_shows_the_app_in_a_frame(
+    renders: Mapping[str, Path], browser: Browser, tmp_path: Path
+) -> None:
+    (tmp_path / "page.html").write_text("<iframe></iframe>")
+    with site(tmp_path) as other, names(browser) as chromium:
+        intranet = f"http://intranet.chat.test:{other}"
+        allowed = {"ALLOWED_HOSTS": "chat.test", "FRAME_ANCESTORS": f"http://x.test, {intranet}"}
+        with processes.serving(renders[STREAMING.name], STREAMING.name, allowed) as address:
+            app = f"http://chat.test:{address.rpartition(':')[2]}"
+            page = chromium.new_page()
+            page.goto(f"{intranet}/page.html")
+            page.eval_on_selector("iframe", f"frame => frame.src = '{app}'")
+            chat = page.frame_locator("iframe").locator("#chat")
+            expect(chat).to_be_visible(timeout=LOADED)
