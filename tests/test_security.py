@@ -24,7 +24,7 @@ from pathlib import Path
 import faults
 import processes
 import pytest
-from combinations import COMBINATIONS, Combination
+from combinations import COMBINATIONS, WITH_FILES, Combination
 from faults import ENDLESS, PREFIX, Call, End, FaultyProvider, Reply
 from in_browser import (
     LOADED,
@@ -41,7 +41,7 @@ from test_access import BOTH_SERVERS, ONE_SHOT, STREAMING, App, Serve, routes
 from test_endpoint import as_clicked
 from test_page import switch_theme
 from test_serving import Gunicorn, answers, served, stream
-from test_wire import part_of
+from test_wire import constant, part_of
 
 if sys.platform == "win32":
     pytest.skip("gunicorn does not run on Windows.", allow_module_level=True)
@@ -321,6 +321,29 @@ def test_tokens_are_reserved_and_settled(renders: Mapping[str, Path], tmp_path: 
         refused = app.ask()
         assert (refused.status, refused.text) == (429, app.sentence("DAILY_TOKENS"))
         assert len(provider.calls) == 5 + 2 * 2, "What is refused reaches the provider."
+
+
+def test_reserve_covers_what_a_model_reads(renders: Mapping[str, Path], tmp_path: Path) -> None:
+    combination = next(
+        one for one in WITH_FILES if (one["provider"], one["multi_turn"]) == ("anthropic", "full")
+    )
+    name = combination.name
+    project = shutil.copytree(renders[name], tmp_path / name)
+    prompt = constant(project / "src" / name / "dashboard.py", "SYSTEM_PROMPT")
+    text = f"{PREFIX}no reply{'x' * 300}"
+    files = {"dot.gif": "data:image/gif;base64,R0lGODlh" + "A" * 40_000}
+    files["notes.txt"] = "data:text/plain;base64," + "QUFB" * 1000
+    parts = [part_of({"filename": one, "content": content}) for one, content in files.items()]
+    question = {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
+    limits = {"CHAT_DAILY_TOKENS": "9000", "RATE_LIMIT_STORAGE": ""}
+    with (
+        faults.answering("anthropic") as provider,
+        App.served({name: project}, combination, **limits, **provider.environment()) as app,
+    ):
+        assert app.send("POST", "/chat", body={"messages": [question]}).status == 200
+        read = len(prompt) // 3 + len(text) // 3
+        picture, notes = map(len, files.values())
+        assert tokens(project) == 4096 + read + picture // 100 + notes // 4
 
 
 class LockingProvider(FaultyProvider):
