@@ -6,6 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from combinations import (
     CHOICES,
@@ -14,6 +15,7 @@ from combinations import (
     PAIRS,
     PROVIDERS,
     QUESTIONS,
+    RELATIVES,
     ROOT,
     Combination,
     choices,
@@ -26,6 +28,7 @@ ALL = [*COMBINATIONS, *PAIRS]
 LONGEST_README = 152  # lines
 ABOUT_DATA = 12  # more lines, about what leaves the server and what is not promised
 ABOUT_RATINGS = 6  # more lines, about the file that keeps what users think
+LONGEST_RELATIVE = 60  # lines of its provider.py.jinja
 MOST_EVALS = 300  # lines of Python in evals/, blank ones not counted
 FROM_FEEDBACK = 80  # more of these, which make questions of bad answers
 
@@ -305,6 +308,12 @@ def test_readme_is_short(renders: dict[str, Path], combination: Combination) -> 
     readme = (renders[combination.name] / "README.md").read_text(encoding="utf-8")
     more = ABOUT_DATA * combination["data"] + ABOUT_RATINGS * combination["feedback"]
     assert len(readme.splitlines()) <= LONGEST_README + more
+
+
+@pytest.mark.parametrize("provider", sorted(RELATIVES))
+def test_relative_says_only_what_differs(provider: str) -> None:
+    text = (ROOT / "providers" / provider / "provider.py.jinja").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= LONGEST_RELATIVE
 
 
 @EVERY_COMBINATION
