@@ -453,6 +453,24 @@ def test_vanished_client_is_not_paid_for(
     provider.stop()
 
 
+def test_client_that_sends_more_is_not_gone(renders: Mapping[str, Path], tmp_path: Path) -> None:
+    body = b'{"messages": [{"role": "user", "content": "Hello"}]}'
+    head = f"POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+    head += "Content-Type: application/json\r\n\r\n"
+    following = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with (
+        served(renders[STREAMING.name], tmp_path / "log") as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=60) as client,
+        client.makefile("rb") as heard,
+    ):
+        client.sendall(head.encode() + body)
+        while b"RUN_STARTED" not in heard.readline():
+            pass
+        client.sendall(following)
+        rest = heard.read()
+        assert b"RUN_FINISHED" in rest and rest.endswith(b"ok")
+
+
 class FastProvider(FaultyProvider):
     """A provider that says more than fits into the buffers between an app and its client."""
 
@@ -553,8 +571,10 @@ def test_idle_connections_are_closed(renders: Mapping[str, Path], tmp_path: Path
     with served(renders[ONE_SHOT.name], tmp_path / "log") as server, ExitStack() as connections:
         connect(server.port, 1000, b"", connections)
         connect(server.port, 1000, b"GET / HTTP/1.1\r\nHost: loc", connections)
+        begin = time.monotonic()
         with closing(stream(server.port, "Hello")) as response:
             assert b"RUN_FINISHED" in response.read()
+        assert time.monotonic() - begin < 30, "They are closed later than after 5 seconds."
 
 
 def sockets(process: int) -> int:
