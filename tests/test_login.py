@@ -135,6 +135,7 @@ def test_owners_key_holds_on_several_machines(renders: dict[str, Path], tmp_path
         (project / "instance").touch()
     without = processes.run(processes.serve, machines[0], name, environment=dict(USERS))
     without.join(60)
+    without.kill()
     assert without.exitcode and "set SECRET_KEY" in processes.log(machines[0])
     key = {"SECRET_KEY": "known to all machines"}
     with (
