@@ -335,6 +335,32 @@ def test_odd_names_can_be_read(odd: dict[str, Any]) -> None:
     assert 'Table "no rows", 0 rows' in description
 
 
+def ask_for_millions_of_rows(package: str, findings: Path) -> int:
+    """Write down what a table of five million rows answers.
+
+    Args:
+        package: The name of the project's package.
+        findings: The file to write to.
+    """
+    numbers = np.arange(5_000_000)
+    data = loaded(package, {"long": pd.DataFrame({"n": numbers, "even": numbers % 2 == 0})})
+    description = data.description()
+    queries = ['SELECT "even", sum("n") FROM "long" GROUP BY 1 ORDER BY 1', 'FROM "long"']
+    found = [data.query(sql, rows=200, characters=20_000) for sql in queries]
+    answers = [[len(one.rows), one.has_more, one.rows[:2]] for one in found]
+    findings.write_text(json.dumps({"description": description, "answers": answers}))
+    return 0
+
+
+def test_millions_of_rows(renders: dict[str, Path], tmp_path: Path) -> None:
+    found = in_project(renders, tmp_path, ask_for_millions_of_rows)
+    assert 'Table "long", 5,000,000 rows' in found["description"]
+    assert "0 to 4999999" in found["description"]
+    grouped, whole = found["answers"]
+    assert grouped == [2, False, [[False, 6_250_000_000_000], [True, 6_249_997_500_000]]]
+    assert whole == [200, True, [[0, True], [1, False]]]
+
+
 def describe_large_tables(package: str, findings: Path) -> int:
     """Write down descriptions of ever more columns.
 
