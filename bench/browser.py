@@ -55,14 +55,15 @@ CHAINLIT = Selectors(
 SCRIPT = """
 // Resolves with the milliseconds since Enter, once an answer begins to show, and once it is whole.
 window.watchAnswer = ({ answers, ready, end }) => {
-  const latest = () => [...document.querySelectorAll(answers)].at(-1);
-  const before = latest();
+  const all = () => [...document.querySelectorAll(answers)];
+  const before = all().length;
   let entered, first;
   addEventListener("keydown", ({ timeStamp }) => (entered = timeStamp), { capture: true, once: true });
   window.answered = new Promise((resolve) => {
     new MutationObserver((_, observer) => {
-      const answer = latest();
-      if (answer === before || !answer.textContent) return;
+      const shown = all(); // fewer than before when earlier ones are put away
+      const answer = shown.length < before ? shown.at(-1) : shown[before];
+      if (!answer?.textContent) return;
       first ??= performance.now() - entered;
       if (!document.querySelector(ready) || !answer.textContent.includes(end)) return;
       observer.disconnect();
