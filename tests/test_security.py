@@ -299,7 +299,7 @@ def tokens(project: Path) -> int:
 
 def test_tokens_are_reserved_and_settled(renders: Mapping[str, Path], tmp_path: Path) -> None:
     project = shutil.copytree(renders[CLAUDE.name], tmp_path / CLAUDE.name)
-    limits = {"CHAT_DAILY_TOKENS": "9000", "RATE_LIMIT_STORAGE": ""}
+    limits = {"CHAT_DAILY_TOKENS": "13108", "RATE_LIMIT_STORAGE": ""}
     with (
         faults.answering("anthropic") as provider,
         App.served({CLAUDE.name: project}, CLAUDE, **limits, **provider.environment()) as app,
@@ -312,15 +312,18 @@ def test_tokens_are_reserved_and_settled(renders: Mapping[str, Path], tmp_path: 
             == 200
         )
         assert tokens(project) == 3 * (12 + 9), "What is refused costs nothing."
+        assert app.ask(text=PREFIX + "closed after some tokens").status == 200
+        unfinished = 12 + 4096
+        assert tokens(project) == 3 * (12 + 9) + unfinished, "What is written may be the longest."
         assert app.ask(text=PREFIX + "no reply").status == 200
-        reserve = tokens(project) - 3 * (12 + 9)
+        reserve = tokens(project) - 3 * (12 + 9) - unfinished
         assert 4096 < reserve < 4096 + 200, "Its longest answer, and a third of the characters."
         assert app.ask(text="x" * 3000).status == 429, "1,000 tokens to read are too many."
         assert app.ask().status == 200, "What was refused has been counted."
         assert app.ask(text=PREFIX + "no reply").status == 200
         refused = app.ask()
         assert (refused.status, refused.text) == (429, app.sentence("DAILY_TOKENS"))
-        assert len(provider.calls) == 5 + 2 * 2, "What is refused reaches the provider."
+        assert len(provider.calls) == 6 + 2 * 2, "What is refused reaches the provider."
 
 
 def test_reserve_covers_what_a_model_reads(renders: Mapping[str, Path], tmp_path: Path) -> None:
