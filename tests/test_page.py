@@ -344,6 +344,7 @@ def test_axe_finds_nothing_serious(
     project = renders[combination.name]
     with opened(browser, project, combination, faulty.environment(), expected=NO_SERVER) as chat:
         switch_theme(chat, theme)
+        chat.expect_state("empty")
         found = {"empty": violations(chat)}
         chat.send(PREFIX + ENDLESS)
         chat.expect_part()

@@ -327,6 +327,7 @@ def test_print_leaves_it_out(with_panel: Open) -> None:
 def test_axe_finds_nothing_serious(with_panel: Open, theme: str) -> None:
     with with_panel("one_shot", panel=CLOSED) as chat:
         switch_theme(chat, theme)
+        expect(opener(chat)).to_be_visible()
         found = {"closed": violations(chat, "#chat-open")}
         opener(chat).click()
         found["empty"] = violations(chat, "#chat-panel")

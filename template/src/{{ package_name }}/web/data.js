@@ -141,11 +141,11 @@ window.chatData = (() => {
   const start = (exchangeAt, { say, hint, copy }) => {
     const callOf = (index, pressed) =>
       exchangeAt(index).parts[pressed.closest("[data-part]").dataset.part].call;
-    const keepOpen = ({ target }) => {
-      if (!target.matches(".chat-computed")) return;
-      exchangeAt(target.dataset.index).isExpanded = target.open;
-    };
-    document.addEventListener("toggle", keepOpen, true); // it does not bubble
+    // A click comes before what it opens; the event `toggle` may come after the page was left.
+    document.addEventListener("click", ({ target }) => {
+      const computed = target.closest?.(".chat-computed > summary")?.parentElement;
+      if (computed) exchangeAt(computed.dataset.index).isExpanded = !computed.open;
+    });
     const csv = async (index, pressed) => {
       const { sql, title } = callOf(index, pressed);
       hint(texts.preparing);
