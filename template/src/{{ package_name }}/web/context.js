@@ -108,9 +108,13 @@ window.chatContext = (() => {
     line.title = whole;
     line.textContent = shown;
   };
+  // The page in the document, or before it has been drawn, the one of the address.
+  const pageNow = () =>
+    pages().find(({ id }) => document.getElementById(id)) ??
+    pages().find(({ path }) => path === location.pathname);
   // Returns the page, if there is one, and what it tells at this moment, which the line shows.
   const look = () => {
-    const page = pages().find(({ id }) => document.getElementById(id));
+    const page = pageNow();
     const { whole, shown } = page ? tellPage(page) : { whole: "", shown: "" };
     show({ whole, shown });
     return { page, whole };
