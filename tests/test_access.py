@@ -374,12 +374,12 @@ def user(address: str) -> dict[str, str]:
 
 
 @BOTH_MODES
-@pytest.mark.parametrize("storage", ["memory://", "sqlite://"])
+@pytest.mark.parametrize("storage", ["memory://", "sqlite:///{folder}/counts"])
 def test_day_is_shared_and_not_spent_by_what_is_refused(
     renders: dict[str, Path], tmp_path: Path, combination: Combination, storage: str
 ) -> None:
     limits = {"CHAT_RATE_LIMIT": "1/minute", "CHAT_DAILY_LIMIT": "2", "TRUSTED_PROXIES": "1"}
-    limits["RATE_LIMIT_STORAGE"] = storage.replace("sqlite://", f"sqlite:///{tmp_path}/counts")
+    limits["RATE_LIMIT_STORAGE"] = storage.format(folder=tmp_path)
     with App.served(renders, combination, **limits) as app:
         assert app.ask(user("192.0.2.1")).status == 200
         for _ in range(4):

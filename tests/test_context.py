@@ -449,7 +449,12 @@ def test_line_follows_the_page(controlled: Open) -> None:
         assert told(chat) == []
 
 
-def test_page_changes_while_a_question_is_sent(controlled: Open) -> None:
+def hold_page(chat: Chat) -> list[Route]:
+    """Hold back the next page that Dash draws, and return where its request will stand.
+
+    Args:
+        chat: The chat.
+    """
     held: list[Route] = []
 
     def hold(route: Route) -> None:
@@ -459,10 +464,15 @@ def test_page_changes_while_a_question_is_sent(controlled: Open) -> None:
         else:
             route.continue_()
 
+    chat.page.route(CALLBACK, hold)
+    return held
+
+
+def test_page_changes_while_a_question_is_sent(controlled: Open) -> None:
     with controlled() as chat:
         visit(chat, "Every control")
         choose(chat, "slider", "value", 2005)
-        chat.page.route(CALLBACK, hold)
+        held = hold_page(chat)
         chat.page.get_by_role("link", name="Nothing here", exact=True).click()
         expect(chat.page).to_have_url(re.compile(r"/$"))
         context, _ = told(chat)  # the page that can be seen is the old one
@@ -476,23 +486,16 @@ def test_page_changes_while_a_question_is_sent(controlled: Open) -> None:
 
 def test_question_before_the_page_is_drawn_names_it(controlled: Open) -> None:
     with controlled() as chat:
-        drawing: list[Route] = []
-
-        def hold(route: Route) -> None:
-            is_page = "_pages_content" in route.request.post_data_json["output"]
-            drawing.append(route) if is_page else route.continue_()
-
-        chat.page.route(CALLBACK, hold)
+        held = hold_page(chat)
         chat.page.reload()
         with chat.page.expect_request(ENDPOINT) as asked:
             chat.send("First?")
-        assert drawing, "The page was not held back."
+        assert held, "The page was not held back."
         expect(line(chat)).to_have_text("Asked from Nothing here")
         chat.expect_state("ready")
-        drawing[0].continue_()
+        held[0].continue_()
         expect(chat.page.locator("#plain")).to_be_visible(timeout=LOADED)
-    told = asked.value.post_data_json["context"]
-    assert pages_told(told) == ["Nothing here"]
+    assert pages_told(asked.value.post_data_json["context"]) == ["Nothing here"]
 
 
 def test_waiting_question_is_asked_from_where_it_was_sent(controlled: Open) -> None:

@@ -141,7 +141,7 @@ window.chatData = (() => {
   const start = (exchangeAt, { say, hint, copy }) => {
     const callOf = (index, pressed) =>
       exchangeAt(index).parts[pressed.closest("[data-part]").dataset.part].call;
-    // A click comes before what it opens; the event `toggle` may come after the page was left.
+    // The event `toggle` comes later than the click, and not at all if the page is left by then.
     document.addEventListener("click", ({ target }) => {
       const computed = target.closest?.(".chat-computed > summary")?.parentElement;
       if (computed) exchangeAt(computed.dataset.index).isExpanded = !computed.open;
