@@ -481,7 +481,7 @@ def test_thumbs_beside_data(
         chat.send("Which continent lives longest?")
         expect(chat.usage).to_have_count(1, timeout=LOADED)
         chart = chat.page.locator(".js-plotly-plot")
-        expect(chart).to_be_visible()
+        expect(chart).to_be_visible(timeout=LOADED)
         chart.evaluate("chart => (chart.isOld = true)")
         thumbs(chat)[1].click()
         expect_pressed(chat, False, True)

@@ -72,7 +72,7 @@ STREAMED = """for part in parts(messages):
             if not isinstance(part, str):
                 yield part
                 continue
-            size = max(8, len(part) // 40)
+            size = 7 if messages[-1]["content"] == "long" else max(8, len(part) // 40)
             for start in range(0, len(part), size):
                 yield part[start : start + size]"""
 AT_ONCE = """return parts(messages)[0]"""
@@ -89,6 +89,7 @@ HOSTILE = {
     "backslashes": r"\(" * 40_000,
     "backticks": " ".join("`" * length for length in range(1, 400)),
     "fences": "```\n" * 10_000,
+    "paragraphs": "A *short* one.\n\n" * 20_000,
 }
 # Text that is drawn all the same.
 DRAWN = {
@@ -109,6 +110,21 @@ AWKWARD = {
     "[mail](mailto:ann@example.com) [here](/charts?a=b:c) <https://example.com/z>\n\n"
     "<iframe src='https://example.com'></iframe>\n\nThe end of the links.",
 }
+# Long text, and after a blank line what goes on with it.
+WORDS = "Some [words](https://example.com/a) that are *long* enough. " * 17
+JOINED = [
+    f"1. {WORDS}\n\n   which goes on\n\n2. Two\n\n10. Ten",
+    f"- {WORDS}\n\n- goes on\n\n      indented()",
+    f"* {WORDS}\n\n    ```\n    a = [1]\n\n    b = a[0]\n    ```\n\n* goes on",
+    "```python\n" + "a = [1]\n" * 130 + "\nb = a[0]\n```",
+    "~~~text\n" + "Code\n" * 210 + "\n## goes on\n\n```\n\nand on\n~~~",
+    "$$\n" + "x + " * 260 + "\n\ny = 2\n$$",
+    "\\[\n" + "x + " * 260 + "\n\ny = 2\n\\]",
+    f"{WORDS}\n\n    indented = [0]\n\n    indented[0]",
+    f"> {WORDS}\n\n> and more",
+    f"{WORDS}\n\n**Bold** and \\(z^2\\)",
+]
+LONG = "\n\n".join([*JOINED, "The end."])
 # Tells when a question was sent, and how long the page was busy at most.
 CLOCK = """
 window.longest = 0;
@@ -130,11 +146,11 @@ def owned(renders: dict[str, Path], browser: Browser, tmp_path: Path) -> Open:
 
     def open_owned(mode: str, **options: Any) -> AbstractContextManager[Chat]:
         combination = named(f"demo_{mode}_full")
-        project = tmp_path / "project"
+        project = tmp_path / mode
         shutil.copytree(renders[combination.name], project)
         is_streaming = combination["streaming"]
         text = ACTION.format(
-            texts=repr(AWKWARD),
+            texts=repr(AWKWARD | {"long": LONG}),
             hostile=repr(HOSTILE | DRAWN),
             end=repr(END),
             base="StreamingChatAction" if is_streaming else "ChatAction",
@@ -172,7 +188,7 @@ def test_hostile_markdown_is_shown_plainly_and_soon(owned: Open, mode: str) -> N
             plain = chat.answers.last.locator(".chat-plain")
             expect(plain).to_have_count(int(question in HOSTILE))
             if question in HOSTILE:
-                assert plain.evaluate("element => element.textContent") == text + END
+                assert plain.evaluate("element => element.textContent") in (text, text + END)
             asked, longest = chat.page.evaluate("[window.askedAt, window.longest]")
             took = chat.seen(index)[-1]["at"] - asked
             if max(took, longest) > PATIENCE:
@@ -216,6 +232,40 @@ def test_awkward_markdown_is_drawn(owned: Open) -> None:
         breaks.get_by_text("x", exact=True).first.click()
         expect(chat.conversation.locator("iframe, img, script, b")).to_have_count(0)
         assert chat.page.evaluate("window.executed") is None
+
+
+# An answer's texts, each as its elements; a formula counts as what is drawn of it.
+ELEMENTS = """(answer) => [...answer.querySelectorAll("[id^=chat-0-]")].map((text) => {
+  const copy = text.cloneNode(true);
+  for (const formula of copy.querySelectorAll("mjx-container")) {
+    formula.replaceWith(...formula.querySelectorAll("mjx-assistive-mml > *"));
+  }
+  return copy.innerHTML;
+})"""
+
+
+def test_long_answer_is_drawn_piece_by_piece(owned: Open) -> None:
+    drawn: dict[str, list[str]] = {}
+    for mode in ("one_shot", "streaming"):
+        with owned(mode) as chat:
+            chat.send("long")
+            expect(chat.answers).to_contain_text("The end.", timeout=LOADED)
+            chat.expect_state("ready")
+            expect(chat.answers.locator("mjx-container")).to_have_count(3)
+            drawn[mode] = chat.answers.evaluate(ELEMENTS)
+    (whole,), pieces = drawn["one_shot"], drawn["streaming"]
+    assert len(pieces) == 8
+    assert "".join(pieces) == whole
+
+
+def test_answer_is_whole_in_a_tab_that_draws_no_frames(owned: Open) -> None:
+    with owned("streaming", script="window.requestAnimationFrame = () => 0;") as chat:
+        chat.send("told")
+        expect(chat.answers).to_have_text(re.compile("told Told."))
+        chat.send("long")
+        expect(chat.answers.last).to_contain_text("The end.", timeout=LOADED)
+        chat.expect_state("ready")
+        expect(chat.answers.last.locator("a")).to_have_count(LONG.count("https:"))
 
 
 def test_page_asks_nobody_but_its_own_server(owned: Open) -> None:

@@ -1,7 +1,7 @@
 // What an answer has looked up: how it was computed, and charts and tables that can be taken along.
 window.chatData = (() => {
   const { texts, show, propsOf, html, div, span, button, prepare } = window.chatDrawing;
-  const { drawPart, drawEnd, drawActions, refusalOf } = window.chatDrawing;
+  const { drawWhole, showList, refusalOf } = window.chatDrawing;
   const KEPT = 500; // characters of what a call has brought
 
   // What the model is told of an earlier answer's queries, so that it can go on from there.
@@ -34,19 +34,6 @@ window.chatData = (() => {
     });
   };
 
-  // Dash draws again all that is inside of what changes, and a chart would flicker. So an item of a
-  // list that grows fills the empty place behind the item before it; functions draw the items.
-  const drawList = (id, items, n = 0) =>
-    n < items.length
-      ? [items[n](), div("chat-item", drawList(id, items, n + 1), { id: `${id}-${n + 1}` })]
-      : [];
-  const drawWhole = (id, items) => div("chat-item", drawList(id, items), { id: `${id}-0` });
-  const showList = (id, items, from = Infinity) => {
-    let n = 0;
-    while (n < from && propsOf(`${id}-${n + 1}`)) n += 1;
-    if (n < items.length) show(`${id}-${n}`, drawList(id, items, n));
-  };
-
   // Drawing. Buttons find their part by the attribute `data-part` around them.
   const copySql = (index) => button("copySql", "content_copy", index, texts.copySql);
   const head = (title, buttons) =>
@@ -60,6 +47,7 @@ window.chatData = (() => {
     return { ...drawn, props: { ...props, config: { ...props.config, displayModeBar: false } } };
   };
   const drawShown = ({ kind, component, remark, call: { title } }, index, n) => {
+    if (!kind) return null; // a query, which stands under "How this was computed"
     const buttons = [
       button("csv", "download", index, texts.csv, texts.csvTitle),
       kind === "chart" && component && button("png", "image", index, texts.png, texts.pngTitle),
@@ -75,11 +63,6 @@ window.chatData = (() => {
     const drawn = [head(title || texts.query, [sql && copySql(index)]), asked];
     return div("chat-call", [...drawn, scrolled("result", result)], { "data-part": n });
   };
-  const partsOf = ({ parts }, index) =>
-    parts.map((part, n) => () => {
-      if (part.kind) return drawShown(part, index, n);
-      return part.call ? null : drawPart(part, `chat-${index}-${n}`);
-    });
   const callsOf = ({ parts }, index) =>
     parts.map((part, n) => part.call && (() => drawCall(part, index, n))).filter(Boolean);
   const drawComputed = (exchange, index) => {
@@ -89,22 +72,9 @@ window.chatData = (() => {
     const attributes = { open: exchange.isExpanded, "data-index": index };
     return html("Details", "chat-computed", drawn, attributes);
   };
-  const drawAnswer = (exchange, index) => {
-    const parts = drawWhole(`chat-part-${index}`, partsOf(exchange, index));
-    const end = div("", drawEnd(exchange, index), { id: `chat-end-${index}` });
-    const computed = drawComputed(exchange, index);
-    return [
-      div("chat-answer", [parts, end], { dir: "auto" }),
-      div("", computed, { id: `chat-computed-${index}` }),
-      div("", drawActions(exchange, index), { id: `chat-actions-${index}` }),
-    ];
-  };
-  const showAnswer = (exchange, index, from) => {
-    showList(`chat-part-${index}`, partsOf(exchange, index), from);
+  const showComputed = (exchange, index) => {
     if (propsOf(`chat-call-${index}-0`)) showList(`chat-call-${index}`, callsOf(exchange, index));
     else show(`chat-computed-${index}`, drawComputed(exchange, index));
-    show(`chat-end-${index}`, drawEnd(exchange, index));
-    show(`chat-actions-${index}`, drawActions(exchange, index));
   };
 
   // What AG-UI's events of calls add to an answer. A step stays until the model writes.
@@ -126,7 +96,7 @@ window.chatData = (() => {
       if (!part) return add(exchange, "", { component: content });
       part.kind = content.type === "Graph" ? "chart" : "table";
       part.component = content;
-      redraw(exchange.parts.indexOf(part));
+      redraw(exchange, exchange.parts.indexOf(part));
     },
   });
 
@@ -180,5 +150,6 @@ window.chatData = (() => {
     return { csv, png, copySql: (index, pressed) => copy(callOf(index, pressed).sql, pressed) };
   };
 
-  return { withNotes, withQueries, removedOf, drawAnswer, showAnswer, receive, start };
+  const forDrawing = { drawShown, drawComputed, showComputed };
+  return { withNotes, withQueries, removedOf, ...forDrawing, receive, start };
 })();

@@ -26,5 +26,16 @@ window.chatMarkdown = (() => {
   const isPlain = (text) =>
     text.length > 100_000 || many(/[`~]/g, text) || many(/[*_[>\\$]/g, text.replace(CODE, ""));
 
-  return { toMarkdown, isPlain };
+  // Cuts a growing text before its last paragraph or heading outside of code, formulas and lists, so
+  // that only the rest is drawn again and again. What comes in very large pieces is left whole.
+  const OPEN_FORMULA = /^[ \t]*(?:\$\$|\\\[)[^]*?(?:\$\$|\\\]|(?![^]))/;
+  const BREAK = /(?<break>\n[ \t]*\n)(?=[^\s\d*+>-]|\*\*)/;
+  const BREAKS = anyOf(FENCED, OPEN_FORMULA, BREAK);
+  const cut = (text) => {
+    if (text.length < 1000 || text.length > 10_000) return [text];
+    const last = [...text.matchAll(BREAKS)].findLast(({ groups }) => groups.break);
+    return last ? [text.slice(0, last.index), text.slice(last.index + last[0].length)] : [text];
+  };
+
+  return { toMarkdown, isPlain, cut };
 })();
