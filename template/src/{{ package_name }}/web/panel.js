@@ -42,6 +42,7 @@ window.chatPanel = (() => {
   const open = () => {
     if (!isOpen()) before = document.activeElement;
     show(true);
+    window.chatDrawing.preload();
     byId("chat-message").focus();
   };
   const close = () => {
@@ -103,5 +104,10 @@ window.chatPanel = (() => {
     target.onlostpointercapture = () => (target.onpointermove = null);
   });
   addEventListener("resize", update);
-  return { update };
+  // Called when the chat can be used.
+  const start = () => {
+    update();
+    if (isOpen()) window.chatDrawing.preload();
+  };
+  return { start };
 })();
