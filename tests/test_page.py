@@ -268,6 +268,27 @@ def test_answer_is_whole_in_a_tab_that_draws_no_frames(owned: Open) -> None:
         expect(chat.answers.last.locator("a")).to_have_count(LONG.count("https:"))
 
 
+# Tells which scripts have been loaded since the page itself was.
+LOADS = """
+new PerformanceObserver((list) => {
+  const scripts = list.getEntries().filter(({ initiatorType }) => initiatorType === "script");
+  const names = scripts.map(({ name }) => name.split("/").at(-1));
+  document.documentElement.dataset.loaded = [document.documentElement.dataset.loaded, ...names];
+}).observe({ type: "resource" });
+"""
+
+
+def test_first_answer_waits_for_no_scripts(owned: Open) -> None:
+    with owned("streaming", script=LOADS) as chat:
+        page = chat.page.locator("html")
+        drawing = re.compile("(?=.*async-markdown)(?=.*async-highlight)(?=.*async-mathjax)")
+        expect(page).to_have_attribute("data-loaded", drawing, timeout=LOADED)
+        loaded = page.get_attribute("data-loaded")
+        chat.send("formula")
+        expect(chat.answers.locator("mjx-container")).to_have_count(2)
+        expect(page).to_have_attribute("data-loaded", loaded or "")
+
+
 def test_page_asks_nobody_but_its_own_server(owned: Open) -> None:
     with owned("streaming") as chat:
         requested: list[str] = []
