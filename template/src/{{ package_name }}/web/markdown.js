@@ -26,8 +26,8 @@ window.chatMarkdown = (() => {
   const isPlain = (text) =>
     text.length > 100_000 || many(/[`~]/g, text) || many(/[*_[>\\$]/g, text.replace(CODE, ""));
 
-  // Cuts a growing text before its last paragraph or heading outside of code, formulas and lists, so
-  // that only the rest is drawn again and again. What comes in very large pieces is left whole.
+  // Cuts a growing text before its last paragraph or heading outside of code, formulas and lists:
+  // only the text after the cut is redrawn. A text of over 10,000 characters is not cut.
   const OPEN_FORMULA = /^[ \t]*(?:\$\$|\\\[)[^]*?(?:\$\$|\\\]|(?![^]))/;
   const BREAK = /(?<break>\n[ \t]*\n)(?=[^\s\d*+>-]|\*\*)/;
   const BREAKS = anyOf(FENCED, OPEN_FORMULA, BREAK);
