@@ -7,9 +7,11 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import CodeType
 
 import pytest
 from combinations import COMBINATIONS, EVERY, PAIRS, ROOT, WITH_DATA, Combination
+from copier._jinja_ext import SandboxedEnvironment  # the class of all its environments
 from filelock import FileLock
 from pytest_copie.plugin import Copie
 
@@ -34,6 +36,24 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> None:
     for role in ("AUTHOR", "COMMITTER"):
         os.environ[f"GIT_{role}_NAME"] = "Test"
         os.environ[f"GIT_{role}_EMAIL"] = "test@example.com"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once() -> Iterator[None]:
+    """Compile each text of the template once; Copier compiles it again for each project and path."""
+    compiled: dict[tuple[str, str | None], CodeType] = {}
+    compile_text = SandboxedEnvironment.compile
+
+    def compile_once(
+        self: SandboxedEnvironment, source: str, name: str | None = None, *place: str
+    ) -> CodeType:
+        if (source, name) not in compiled:
+            compiled[source, name] = compile_text(self, source, name, *place)
+        return compiled[source, name]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SandboxedEnvironment, "compile", compile_once)
+        yield
 
 
 @pytest.fixture(scope="session")

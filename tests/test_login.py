@@ -26,8 +26,10 @@ from werkzeug.security import generate_password_hash
 CHECKS = 10
 HASHED = {"CHAT_USERS": f"ann:{generate_password_hash('a-long-password')}"}
 HTML = {"Accept": "text/html"}
-# What Dash writes into the console of a tab that still loads when its login ends.
-LOGIN_ENDED = rf"{NO_SERVER}|body stream already read|Refused to execute script"
+# What stands in the console of a tab that still loads when its login ends: it gets no more scripts.
+LOGIN_ENDED = (
+    rf"{NO_SERVER}|body stream already read|Refused to execute script|Loading chunk|^Event \("
+)
 
 
 @pytest.fixture

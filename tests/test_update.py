@@ -1,5 +1,6 @@
 """`copier update` by its real command: from every old version, with an owner's edits, to other answers."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ from combinations import (
 )
 from conftest import COPIER, commit, copier, files_of, git, render
 from copier import run_copy
+from copier.__main__ import CopierApp
 from copier._template import load_template_config
 from pytest_copie.plugin import Copie
 
@@ -158,8 +160,10 @@ def updated(project: Path, **answers: object) -> None:
         answers: Answers to change.
     """
     data = [option for name in answers for option in ("--data", f"{name}={answers[name]}")]
-    run = copier("update", "--defaults", "--vcs-ref", "HEAD", *data, directory=project)
-    assert run.returncode == 0, run.stderr
+    command = ["copier", "update", "--defaults", "--vcs-ref", "HEAD", *data]
+    with contextlib.chdir(project):  # in this process, as Python and Copier take a second to start
+        _, status = CopierApp.run(command, exit=False)
+    assert status == 0
     assert not git("ls-files", "--unmerged", directory=project), "Two versions are in conflict."
     assert not list(project.rglob("*.rej"))
 
