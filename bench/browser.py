@@ -205,9 +205,9 @@ class Person:
     async def change_page(self) -> float:
         """Go to another page and come back; return the seconds until the chat can be used."""
         await self.page.evaluate("document.querySelector('a[href=\"/charts\"]').click()")
-        await expect(self.page.locator(".js-plotly-plot .main-svg").first).to_be_visible(
-            timeout=60_000
-        )
+        for drawn in (".js-plotly-plot .main-svg >> nth=-1", ".ag-row >> nth=0"):
+            await expect(self.page.locator(drawn)).to_be_visible(timeout=60_000)
+        await expect(self.page.locator("[data-dash-is-loading=true]")).to_have_count(0)
         return await self.page.evaluate(CHANGE_PAGE) / 1000
 
     async def trace(self, exchange: Exchange) -> tuple[list[float], float]:
