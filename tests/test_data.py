@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -148,6 +149,11 @@ def test_exhausting_statements_harm_nobody(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="It is read in /proc.")
+def test_columns_of_one_name_get_numbers(server: Gunicorn) -> None:
+    sql = "SELECT 1 AS a, 2 AS a_2, 3 AS a, 4 AS a"
+    assert run(server, sql) == (200, "a,a_2,a_1,a_3\r\n1,2,3,4\r\n")
+
+
 def test_query_process_has_no_secret(server: Gunicorn, renders: dict[str, Path]) -> None:
     run(server, "SELECT 42")
     (environment,) = query_processes(renders[PACKAGE]).values()
@@ -435,3 +441,54 @@ def test_functions_are_called_again_beside_the_questions(
     assert max(waits[1:]) < 0.4 < waits[0]
     assert "secret-password" not in str(descriptions)
     assert "secret-password" in processes.log(renders[PACKAGE])  # the operator can read it
+
+
+def fail_to_load_again(package: str, findings: Path) -> int:
+    """Write down what is read before, between and after two tries to load that fail, and all files.
+
+    Args:
+        package: The name of the project's package.
+        findings: The file to write to.
+    """
+    calls = [0]
+
+    def numbers() -> pd.DataFrame:
+        calls[0] += 1
+        return pd.DataFrame({"call": [calls[0]]})
+
+    folder = findings.with_name("it's")
+    folder.mkdir()
+    tempfile.tempdir = str(folder)
+    data = loaded(package, {"numbers": numbers})
+    seen = []
+
+    def look() -> None:
+        seen.append(data.query("FROM numbers", rows=1, characters=100).rows[0][0])
+
+    def load() -> None:
+        data._due = 0  # a minute has passed
+        data.prepare()
+        processes.until(lambda: not data._loading.locked())
+
+    def fail(*_: object) -> None:
+        raise OSError("There is no room for another process.")
+
+    look()
+    for owner, name in ((data._queries, "_start"), (data, "_write")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(owner, name, fail)
+            load()
+        look()
+        load()
+        look()
+    files = [path.suffix for path in folder.rglob("*") if path.is_file()]
+    findings.write_text(json.dumps([seen, files]))
+    return 0
+
+
+def test_load_that_fails_leaves_the_data_of_before(
+    renders: dict[str, Path], tmp_path: Path
+) -> None:
+    seen, files = in_project(renders, tmp_path, fail_to_load_again)
+    assert seen == [1, 1, 3, 3, 5]
+    assert files == [".duckdb"]

@@ -264,6 +264,37 @@ def test_login_that_has_ended_is_said_in_the_chat(
         chat.expect_answers(chat.ending(FIRST), chat.ending("And then?"))
 
 
+# Storage that is full for what tells other tabs.
+FULL = """
+const set = Storage.prototype.setItem;
+Storage.prototype.setItem = function (key, value) {
+  if (key === "chat logged out") throw new Error("full");
+  set.call(this, key, value);
+};
+"""
+
+
+def test_log_out_says_that_it_failed_and_needs_no_other_tab(
+    renders: dict[str, Path], browser: Browser
+) -> None:
+    project = renders[PASSWORD.name]
+    with (
+        App.served(renders, PASSWORD, **USERS) as app,
+        visited(browser, app.url, PASSWORD, script=FULL, expected=LOGIN_ENDED) as chat,
+    ):
+        log_in(chat.page, "ann", "a-long-password")
+        chat.ask(FIRST, chat.ending(FIRST))
+        log_out = chat.page.get_by_role("button", name="Log out", exact=True)
+        chat.page.route("**/logout", lambda route: route.abort())
+        log_out.click()
+        expect(chat.alert).to_have_text(said(project, "unreachable"))
+        chat.page.unroute("**/logout")
+        log_out.click()
+        expect(chat.page.get_by_label("Password")).to_be_visible(timeout=LOADED)
+        kept = chat.page.evaluate("Object.keys(sessionStorage)")
+        assert [key for key in kept if key.startswith("chat")] == ["chat panel"]
+
+
 def test_command_in_the_readme_makes_a_hash(renders: dict[str, Path]) -> None:
     readme = (renders[PASSWORD.name] / "README.md").read_text(encoding="utf-8")
     command = re.search(r'^uv run python -c "(.*)"$', readme, re.M)

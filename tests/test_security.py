@@ -311,6 +311,7 @@ def test_tokens_are_reserved_and_settled(renders: Mapping[str, Path], tmp_path: 
             app.ask(text=PREFIX + "422 invalid_request_error: max_tokens: must not be so").status
             == 200
         )
+        assert app.ask(text=PREFIX + "503, a page").status == 200
         assert tokens(project) == 3 * (12 + 9), "What is refused costs nothing."
         assert app.ask(text=PREFIX + "closed after some tokens").status == 200
         unfinished = 12 + 4096
@@ -323,7 +324,7 @@ def test_tokens_are_reserved_and_settled(renders: Mapping[str, Path], tmp_path: 
         assert app.ask(text=PREFIX + "no reply").status == 200
         refused = app.ask()
         assert (refused.status, refused.text) == (429, app.sentence("DAILY_TOKENS"))
-        assert len(provider.calls) == 6 + 2 * 2, "What is refused reaches the provider."
+        assert len(provider.calls) == 6 + 3 * 2, "What is refused reaches the provider."
 
 
 def test_reserve_covers_what_a_model_reads(renders: Mapping[str, Path], tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-// What goes along with a question: the page from which it is asked, its filters and parameters.
+// What goes along with a question: the page from which it is asked, its filters and parameters, the
+// tables of its charts, and the other pages.
 window.chatContext = (() => {
   const { texts, propsOf, fill } = window.chatDrawing;
   const MOST = 8; // values that are told of a control

@@ -108,7 +108,7 @@ window.chatData = (() => {
     const isCsv = response.headers.get("Content-Type")?.startsWith("text/csv");
     return response.ok && isCsv ? response.blob() : refusalOf(response, texts.refused);
   };
-  const start = (exchangeAt, { say, hint, copy }) => {
+  const start = (exchangeAt, { say, hint, copy, download }) => {
     const callOf = (index, pressed) =>
       exchangeAt(index).parts[pressed.closest("[data-part]").dataset.part].call;
     // The event `toggle` comes later than the click, and not at all if the page is left by then.
@@ -122,10 +122,7 @@ window.chatData = (() => {
       const reply = await fetchCsv(sql).catch(() => texts.unreachable);
       hint("");
       if (typeof reply === "string") return say(reply);
-      const link = document.createElement("a");
-      link.href = URL.createObjectURL(reply);
-      link.download = `${title}.csv`;
-      link.click();
+      download(reply, `${title}.csv`);
     };
     // Plotly comes with the first chart, and takes a while.
     const whenDrawn = async (chart) => {

@@ -134,8 +134,11 @@ def unique(names: list[str]) -> list[str]:
     """Return names of columns, with numbers after those that come again."""
     seen: list[str] = []
     for name in names:
-        number = sum(one.startswith(name) for one in seen) if name in seen else 0
-        seen.append(f"{name}_{number}" if number else name)
+        one, number = name, 0
+        while one in seen:
+            number += 1
+            one = f"{name}_{number}"
+        seen.append(one)
     return seen
 
 
