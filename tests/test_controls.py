@@ -7,7 +7,7 @@ from pathlib import Path
 import faults
 import processes
 import pytest
-from combinations import RELATIVES, ROOT, Combination
+from combinations import EVERY, RELATIVES, ROOT, Combination
 from conftest import assert_ruff_is_content, assert_types
 from faults import ENDLESS, PREFIX, FaultyProvider, healthy_answer
 from in_browser import (
@@ -445,6 +445,7 @@ def test_keyboard_is_enough(
 
 CHARTS = [named(f"{name}_one_shot_full") for name in ("demo", *FAMILIES)]
 CHARTS += [named(f"{name}_streaming_full") for name in ("demo", "anthropic")]
+CHARTS += [EVERY["demo_streaming_full_popup"]]
 
 
 def with_charts(project: Path, combination: Combination, copy: Path) -> None:

@@ -13,6 +13,7 @@ from in_browser import (
     ANSWERS,
     BOTH_MODES,
     FIRST,
+    LOADED,
     NO_SERVER,
     SECOND,
     Chat,
@@ -261,6 +262,8 @@ def test_files_in_awkward_orders(renders: dict[str, Path], browser: Browser, nam
 
         files.choose("draft.png")
         expect(files.waiting).to_have_count(1)
+        chat.page.reload()
+        expect(files.waiting).to_have_text(re.compile("draft.png"), timeout=LOADED)
         chat.button("Edit question").first.click()
         expect(files.waiting).to_have_count(10)
         files.remove.first.press("Enter")
@@ -327,9 +330,22 @@ def test_message_waits_for_its_files(renders: dict[str, Path], browser: Browser,
         chat.box.press("Enter")
         chat.page.evaluate("window.openGate()")
         expect(chat.alert).to_contain_text("setup.exe")
+        expect(chat.page.get_by_role("status")).to_have_text("")
         expect(chat.box).to_have_value(SECOND)
         chat.ask(SECOND, first, second)
         expect(files.shown).to_have_count(3)
+
+        chat.page.evaluate("window.closeGate()")
+        chat.box.fill("A draft")
+        files.choose("slow.png")
+        chat.box.press("Enter")
+        chat.button("Edit question").first.click()
+        chat.page.evaluate("window.openGate()")
+        expect(files.waiting.last).to_contain_text("slow.png")
+        expect(chat.box).to_have_value(FIRST)
+        expect(chat.questions).to_have_count(2)
+        chat.box.press("Escape")
+        expect(chat.box).to_have_value("A draft")
 
 
 def test_files_wait_with_their_question(renders: dict[str, Path], browser: Browser) -> None:

@@ -194,6 +194,16 @@ def test_thinking_goes_back_encrypted(app: App) -> None:
     assert thoughts and all(item["encrypted_content"] for item in thoughts)
 
 
+def test_thinking_goes_back_with_calls(app: App) -> None:
+    """DeepSeek refuses a request without it: https://api-docs.deepseek.com/guides/thinking_mode."""
+    if app.provider != "openai_compatible":
+        pytest.skip("Only compatible servers have this field.")
+    answer, requests = ask(app, "Ask thoughtfully")
+    assert (answer.text, answer.notice) == ("That was all.", "")
+    turns = [one for one in requests[1].body["messages"] if one["role"] == "assistant"]
+    assert [one["reasoning_content"] for one in turns] == ["Hm."]
+
+
 def test_rounds_are_limited(app: App) -> None:
     answer, requests = ask(app, "Ask for ever")
     assert answer.notice.startswith("The model looked for too long")

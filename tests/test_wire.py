@@ -446,7 +446,7 @@ def test_client_is_not_trusted(app: App) -> None:
 def test_switch_is_heeded_for_one_question(app: App) -> None:
     exchanges = [("What is a table?", "Rows and columns.")]
     off: dict[str, object] = {"remember": False}
-    others: list[dict[str, object]] = [{"remember": True}, {"remember": None}, {}]
+    others: list[object] = [{"remember": True}, {"remember": None}, {}, None, []]
     has_switch = app.multi_turn == "opt_in"
     for props in [off, *others] if has_switch else [off]:
         seen = [] if has_switch and props is off else exchanges
