@@ -148,12 +148,12 @@ def test_exhausting_statements_harm_nobody(
     assert int(used) < 200_000, "The memory of the query is given back."
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="It is read in /proc.")
 def test_columns_of_one_name_get_numbers(server: Gunicorn) -> None:
     sql = "SELECT 1 AS a, 2 AS a_2, 3 AS a, 4 AS a"
     assert run(server, sql) == (200, "a,a_2,a_1,a_3\r\n1,2,3,4\r\n")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="It is read in /proc.")
 def test_query_process_has_no_secret(server: Gunicorn, renders: dict[str, Path]) -> None:
     run(server, "SELECT 42")
     (environment,) = query_processes(renders[PACKAGE]).values()

@@ -135,7 +135,7 @@ new PerformanceObserver((list) => {
   for (const { duration } of list.getEntries()) window.longest = Math.max(window.longest, duration);
 }).observe({ type: "longtask" });
 """
-PATIENCE = 8000  # milliseconds, on a busy machine too
+PATIENCE = 4000  # milliseconds, on a busy machine too
 
 Open = Callable[..., AbstractContextManager[Chat]]
 
